@@ -1,0 +1,1 @@
+"""SpeechBrain Brains: one skeleton and what differs per method."""

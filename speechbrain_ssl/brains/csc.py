@@ -1,0 +1,122 @@
+"""Contrastive Separative Coding: the training step."""
+
+import torch
+
+from speechbrain_ssl.brains.embedding import EmbeddingBrain
+from speechbrain_ssl.checks import refuse
+
+
+class CSCBrain(EmbeddingBrain):
+    """Mixtures to slots, slots to global vectors, four named terms.
+
+    1. The separative encoder gives each mixture's slots an embedding and a
+       waveform.
+    2. SI-SNR finds which slot holds which source (`separation`).
+    3. Slots that hold a talker are gathered with their identities.
+    4. The aggregator gives the global vector of every identity as each slot
+       sees it, and the slot has to pick its own (`contrastive`).
+    5. With labels, the slot also picks its row of an inventory (`inventory`;
+       only when the YAML has that module).
+
+    Source: Wang et al. 2021, arXiv:2103.00816; see the losses and lobes of
+    the same name for what is the paper's and what is ours.
+    """
+
+    MODULES_NEEDED = ("encoder", "aggregator", "contrastive")
+    HPARAMS_NEEDED = (
+        *EmbeddingBrain.HPARAMS_NEEDED,
+        "separation",
+        "identities_per_batch",
+        "conditions",
+        "sources",
+    )
+    TERMS = ("contrastive", "separation", "inventory")
+
+    def on_fit_start(self):
+        """Check that inventories have one row an identity, then start."""
+        count = len(self.sampler.names)
+        losses = [self.hparams.contrastive, self.hparams.modules.get("inventory")]
+        sizes = {
+            len(loss.inventory)
+            for loss in losses
+            if loss is not None and hasattr(loss, "inventory")
+        }
+        refuse(
+            "inventory_size",
+            [
+                f"it is {size}, the training manifest has {count} identities"
+                for size in sizes
+                if size != count
+            ],
+            f"Set --inventory_size={count}.",
+        )
+        super().on_fit_start()
+
+    def embed(self, batch):
+        """Slots of the mixtures.
+
+        Arguments
+        ---------
+        batch : dict
+            `mixture` (B, T) and what `MixtureDataset` adds.
+
+        Returns
+        -------
+        Slots
+            Embeddings (B, C, D), estimates (B, C, T).
+        """
+        return self.modules.encoder(batch["mixture"])
+
+    def terms(self, outputs, batch):
+        """Separation, contrastive and inventory terms.
+
+        Arguments
+        ---------
+        outputs : Slots
+            Of `embed`.
+        batch : dict
+            `sources` (B, C, T), `identities` (B, C), `entries` (B, C).
+
+        Returns
+        -------
+        dict
+            Name to scalar.
+        """
+        separation, permutation = self.hparams.separation(
+            outputs.estimates, batch["sources"]
+        )
+        identities = batch["identities"].gather(1, permutation).flatten()
+        entries = batch["entries"].gather(1, permutation).flatten()
+        # As many slots hold a talker in every batch: no count leaves the GPU.
+        count = self.hparams.identities_per_batch * self.hparams.conditions
+        spoken = (identities < 0).int().argsort(stable=True)[:count]  # (N,)
+        embeddings = outputs.embeddings.flatten(0, 1)[spoken]
+        vectors = self.modules.aggregator(
+            embeddings, identities[spoken], self.hparams.conditions
+        )
+        terms = {
+            "separation": separation,
+            "contrastive": self.modules.contrastive(
+                embeddings,
+                vectors,
+                identities[spoken],
+                mixtures=torch.div(
+                    spoken, self.hparams.sources, rounding_mode="floor"
+                ),
+                entries=entries[spoken],
+            ),
+        }
+        if "inventory" in self.modules:
+            terms["inventory"] = self.modules.inventory(
+                embeddings, entries[spoken]
+            )
+        return terms
+
+    def notes(self, terms):
+        """The mutual-information bound in nats."""
+        bound = self.hparams.contrastive.bound(
+            terms["contrastive"],
+            self.hparams.identities_per_batch,
+            self.hparams.sources,
+        )
+        return {"mutual_information_bound": bound}

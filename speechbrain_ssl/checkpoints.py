@@ -1,0 +1,118 @@
+"""Checkpoints that are complete or absent, and random states in them."""
+
+import os
+import random
+
+import numpy as np
+import torch
+from speechbrain.utils.checkpoints import (
+    Checkpoint,
+    Checkpointer,
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+
+class SafeCheckpointer(Checkpointer):
+    """SpeechBrain's Checkpointer, safe against a kill while saving.
+
+    The stock class writes the file that makes a folder count as a checkpoint
+    first; a kill during saving leaves a newest checkpoint that cannot be
+    loaded. Here a checkpoint is written under another name and renamed when
+    it is complete, so the one before it stays in force until then.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> checkpointer = SafeCheckpointer(folder, {"layer": layer})
+    >>> saved = checkpointer.save_checkpoint()
+    >>> [found.path == saved.path for found in checkpointer.list_checkpoints()]
+    [True]
+    """
+
+    def save_checkpoint(self, meta=None, *args, **kwargs):
+        """Save everything registered; see `Checkpointer.save_checkpoint`.
+
+        Arguments
+        ---------
+        meta : dict, optional
+            Plain numbers and text: the file is read safely.
+        *args, **kwargs
+            As in SpeechBrain.
+
+        Returns
+        -------
+        Checkpoint or None
+            None on all but the main process.
+        """
+        saved = super().save_checkpoint(dict(meta or {}), *args, **kwargs)
+        ddp_barrier()
+        if not if_main_process():
+            return None
+        final = saved.path.with_name(saved.path.name[len(_PARTIAL) :])
+        os.replace(saved.path, final)
+        files = {name: final / path.name for name, path in saved.paramfiles.items()}
+        return Checkpoint(final, saved.meta, files)
+
+    def _new_checkpoint_dirpath(self):
+        path = super()._new_checkpoint_dirpath()
+        return path.with_name(_PARTIAL + path.name)
+
+    def _custom_checkpoint_dirpath(self, name):
+        path = super()._custom_checkpoint_dirpath(name)
+        return path.with_name(_PARTIAL + path.name)
+
+
+_PARTIAL = "partial-"
+
+
+@register_checkpoint_hooks
+class RandomState:
+    """State of all random generators, restored when training goes on.
+
+    Making a loader's iterator draws from torch's generator after recovery,
+    so loading only keeps the state; `restore`, called at the first batch,
+    puts it in force.
+
+    Differs from bit-identical in one case: with several processes only the
+    main one's state is saved.
+    """
+
+    def __init__(self):
+        self.loaded = None
+
+    @mark_as_saver
+    def save(self, path):
+        """Write the state as tensors and plain numbers."""
+        version, words, gauss = random.getstate()
+        name, keys, *rest = np.random.get_state()
+        state = {
+            "python": [version, list(words), gauss],
+            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all()
+            if torch.cuda.is_available()
+            else [],
+        }
+        torch.save(state, path)
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch):
+        """Read a state without putting it in force."""
+        self.loaded = torch.load(path, weights_only=True)
+
+    def restore(self) -> None:
+        """Put a loaded state in force, once."""
+        if self.loaded is None:
+            return
+        version, words, gauss = self.loaded["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, keys, *rest = self.loaded["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        torch.set_rng_state(self.loaded["torch"])
+        if self.loaded["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(self.loaded["cuda"])
+        self.loaded = None

@@ -1,0 +1,78 @@
+"""Messages and checks for input that a user can get wrong."""
+
+from collections.abc import Iterable, Sequence
+
+SHOWN = 3  # examples named in a message; the rest is counted
+
+
+class BadInputError(ValueError):
+    """Raised when something given by the user cannot be used.
+
+    The message says what was given, what is expected and what to do.
+    """
+
+
+def summarise(problems: Sequence[str]) -> str:
+    """Count of the problems and the first three of them, one per line.
+
+    Arguments
+    ---------
+    problems : sequence of str
+        One sentence each; at least one.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(summarise(["a is empty", "b is empty"]))
+    2 problems:
+      - a is empty
+      - b is empty
+    """
+    shown = "".join(f"\n  - {problem}" for problem in problems[:SHOWN])
+    more = len(problems) - SHOWN
+    rest = f"\n  - and {more} more" if more > 0 else ""
+    plural = "" if len(problems) == 1 else "s"
+    return f"{len(problems)} problem{plural}:{shown}{rest}"
+
+
+def refuse(what: str, problems: Iterable[str], advice: str) -> None:
+    """Raise one error for all problems of one input; do nothing without any.
+
+    Arguments
+    ---------
+    what : str
+        The input, e.g. ``"trials.txt"``.
+    problems : iterable of str
+        What was given and what is expected, one sentence a problem.
+    advice : str
+        What to do about it.
+
+    Raises
+    ------
+    BadInputError
+        If there is at least one problem.
+
+    Example
+    -------
+    >>> refuse("trials.txt", [], "Regenerate it.")
+    """
+    problems = list(problems)
+    if problems:
+        raise BadInputError(f"{what}: {summarise(problems)}\n{advice}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggestion for a misspelt name, or an empty string.
+
+    Example
+    -------
+    >>> nearest("sourcs", ["sources", "seed"])
+    " (did you mean 'sources'?)"
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,1 @@
+"""Manifests, trial lists and the tensors made from them."""

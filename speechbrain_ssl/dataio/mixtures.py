@@ -1,0 +1,346 @@
+"""Mixtures made on the fly: P identities under R interfering conditions.
+
+A batch is planned first (`MixtureSampler`), then read and mixed, one mixture
+at a time, in the loader's workers (`MixtureDataset`). Every draw comes from
+the seed, the epoch and the position in it, so neither workers nor a resumed
+run change what is heard.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+import numpy as np
+import pandas as pd
+import torch
+
+from speechbrain_ssl.augment import Augment
+from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.audio import fit_length, level, read_piece
+from speechbrain_ssl.dataio.manifest import identity_of
+
+PEAK = 0.9  # of the loudest sample of a mixture
+SILENCE = 1e-4  # level below which a crop is no speech
+TRIES = 20  # draws for partners that differ, and for a crop that speaks
+
+
+class MixturePlan(NamedTuple):
+    """What goes into one mixture; silent slots have no entry.
+
+    Arguments
+    ---------
+    rows : tuple of int
+        Manifest rows of the talkers.
+    starts : tuple of int
+        First sample of each crop.
+    gains_db : tuple of float
+        Level of each talker relative to the first.
+    identities : tuple of int
+        Number of each identity within the batch, 0 to P - 1.
+    seed : tuple of int
+        Seed of the draws made while mixing.
+    """
+
+    rows: tuple[int, ...]
+    starts: tuple[int, ...]
+    gains_db: tuple[float, ...]
+    identities: tuple[int, ...]
+    seed: tuple[int, ...]
+
+
+class MixtureSampler(torch.utils.data.Sampler):
+    """Plans batches of P identities, each under R interfering conditions.
+
+    Each identity appears in R mixtures with other partners, other crops and
+    other levels; no identity meets itself. A share of the mixtures has one
+    talker. Crops of one recording do not overlap where it is long enough.
+    With several processes each takes its own batches of the same epoch.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Manifest rows.
+    identity : str
+        `speaker`, `session` or `utterance`: what counts as one identity.
+    identities : int
+        P, identities of a batch.
+    conditions : int
+        R, mixtures each identity appears in, 2 or more.
+    sources : int
+        C, talkers of a mixture.
+    single_talker_share : float
+        Share of mixtures with one talker, 0 to 0.5.
+    level_range_db : float
+        Largest level difference between talkers, decibels.
+    steps_per_epoch : int
+        Batches of an epoch (on each process).
+    crop_samples : int
+        T; shorter recordings are repeated.
+    seed : int
+        Of all draws.
+    rank, processes : int
+        Of this process under distributed training.
+
+    Raises
+    ------
+    BadInputError
+        If a value is out of range or there are fewer identities than P.
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        identity: str,
+        identities: int,
+        conditions: int,
+        sources: int,
+        single_talker_share: float,
+        level_range_db: float,
+        steps_per_epoch: int,
+        crop_samples: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+    ):
+        codes, names = pd.factorize(identity_of(rows, identity), sort=True)
+        slots = identities * conditions
+        problems = []
+        if len(names) < identities:
+            problems.append(
+                f"a batch needs {identities} identities, the corpus has "
+                f"{len(names)} ({identity})"
+            )
+        if conditions < 2:
+            problems.append(
+                f"conditions is {conditions}; an identity needs 2 or more to "
+                "be recognised under other interference"
+            )
+        if identities < 2 * sources:
+            problems.append(
+                f"identities is {identities}; {2 * sources} or more are "
+                f"needed so that mixtures of {sources} can change partners"
+            )
+        if not 0 <= single_talker_share <= 0.5:
+            problems.append(
+                f"single_talker_share is {single_talker_share}; 0 to 0.5"
+            )
+        refuse("batches of mixtures", problems, "Correct the YAML value.")
+        self.names = list(names)
+        self.entries = codes
+        self.members = np.split(
+            np.argsort(codes, kind="stable"),
+            np.cumsum(np.bincount(codes))[:-1],
+        )
+        self.spans = rows[["start", "stop"]].to_numpy()
+        self.identities, self.conditions = identities, conditions
+        self.sources = sources
+        # Singles leave a number of slots that fills whole mixtures.
+        wanted = single_talker_share * slots / sources
+        free = [s for s in range(slots + 1) if (slots - s) % sources == 0]
+        self.singles = min(free, key=lambda s: abs(s - wanted))
+        self.level_range_db = level_range_db
+        self.steps_per_epoch = steps_per_epoch
+        self.crop_samples = crop_samples
+        self.seed, self.rank, self.processes = seed, rank, processes
+        self.start_at(epoch=1, step=0)
+
+    def start_at(self, epoch: int, step: int) -> None:
+        """Say which epoch comes next and how many of its batches are done."""
+        self.epoch, self.step = epoch, step
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch - self.step
+
+    def __iter__(self) -> Iterator[list[MixturePlan]]:
+        for step in range(self.step, self.steps_per_epoch):
+            yield self.plan(self.epoch, step * self.processes + self.rank)
+
+    def plan(self, epoch: int, batch: int) -> list[MixturePlan]:
+        """Plans of one batch.
+
+        Arguments
+        ---------
+        epoch : int
+            Counted from 1.
+        batch : int
+            Counted from 0 over all processes.
+
+        Returns
+        -------
+        list of MixturePlan
+            Always the same number of mixtures.
+        """
+        key = (self.seed, epoch, batch)
+        generator = np.random.default_rng(key)
+        chosen = self._identities(epoch, batch)
+        crops = [self._crops(code, generator) for code in chosen]
+        taken = [0] * len(chosen)
+        plans = []
+        for number, group in enumerate(self._partners(generator)):
+            places = [crops[member][taken[member]] for member in group]
+            for member in group:
+                taken[member] += 1
+            gains = generator.uniform(-1, 1, len(group)) * self.level_range_db
+            gains[0] = 0
+            plans.append(
+                MixturePlan(
+                    rows=tuple(int(row) for row, _ in places),
+                    starts=tuple(int(start) for _, start in places),
+                    gains_db=tuple(gains.tolist()),
+                    identities=tuple(group),
+                    seed=(*key, number),
+                )
+            )
+        return plans
+
+    def _identities(self, epoch, batch):
+        """Every identity comes once before one comes twice."""
+        per_round = len(self.names) // self.identities
+        turn, position = divmod(batch, per_round)
+        generator = np.random.default_rng((self.seed, epoch, turn, 0, 0))
+        order = generator.permutation(len(self.names))
+        return order[position * self.identities :][: self.identities]
+
+    def _crops(self, code, generator):
+        members = generator.permutation(self.members[code])
+        counts = np.bincount(
+            np.arange(self.conditions) % len(members), minlength=len(members)
+        )
+        crops = []
+        for row, count in zip(members, counts):
+            start, stop = self.spans[row]
+            slack = stop - start - count * self.crop_samples
+            if slack >= 0:  # pieces in order, the slack spread between them
+                gaps = np.sort(generator.integers(0, slack + 1, count))
+                places = gaps + np.arange(count) * self.crop_samples
+            else:
+                room = max(0, stop - start - self.crop_samples)
+                places = generator.integers(0, room + 1, count)
+            crops += [(row, start + place) for place in places]
+        return [crops[i] for i in generator.permutation(len(crops))]
+
+    def _partners(self, generator):
+        """Groups of identities; the draw with fewest repeated partners."""
+        best = None
+        for _ in range(TRIES):
+            order = np.concatenate(
+                [
+                    generator.permutation(self.identities)
+                    for _ in range(self.conditions)
+                ]
+            ).tolist()
+            singles, rest = order[: self.singles], order[self.singles :]
+            groups = [
+                tuple(rest[i : i + self.sources])
+                for i in range(0, len(rest), self.sources)
+            ]
+            pairs = [
+                (min(a, b), max(a, b))
+                for group in groups
+                for i, a in enumerate(group)
+                for b in group[:i]
+            ]
+            faults = len(pairs) - len(set(pairs))
+            faults += 1000 * sum(a == b for a, b in pairs)
+            if best is None or faults < best[0]:
+                best = faults, [(member,) for member in singles] + groups
+            if faults == 0:
+                break
+        return best[1]
+
+
+class MixtureDataset(torch.utils.data.Dataset):
+    """Reads, levels and mixes what a plan names.
+
+    Sources are cropped, brought to one level, set to the drawn levels,
+    reverberated (each in its own room) and summed; mixture and clean sources
+    are scaled together, then noise is added to the mixture. The targets stay
+    dry and clean.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Manifest rows.
+    sources : int
+        C.
+    crop_samples : int
+        T.
+    augment : Augment, optional
+        Noise and rooms.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> folder = getfixture("tmpdir")
+    >>> soundfile.write(f"{folder}/a.wav", np.random.randn(800) / 10, 16000)
+    >>> rows = pd.DataFrame(
+    ...     {"wav": [f"{folder}/a.wav"], "start": [0], "stop": [800]}
+    ... )
+    >>> plan = MixturePlan((0,), (100,), (0.0,), (3,), (1, 1, 0, 0))
+    >>> item = MixtureDataset(rows, sources=2, crop_samples=400)[plan]
+    >>> item["mixture"].shape, item["sources"].shape, item["identities"]
+    (torch.Size([400]), torch.Size([2, 400]), tensor([ 3, -1]))
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        sources: int,
+        crop_samples: int,
+        augment: Optional[Augment] = None,
+        entries: Optional[np.ndarray] = None,
+    ):
+        self.files = rows["wav"].to_numpy()
+        self.spans = rows[["start", "stop"]].to_numpy()
+        self.entries = np.arange(len(rows)) if entries is None else entries
+        self.sources, self.crop_samples = sources, crop_samples
+        self.augment = augment or Augment()
+
+    def __getitem__(self, plan: MixturePlan) -> dict[str, torch.Tensor]:
+        """One mixture.
+
+        Arguments
+        ---------
+        plan : MixturePlan
+            What to mix.
+
+        Returns
+        -------
+        dict
+            `mixture` (T,), `sources` (C, T), `identities` (C,) within the
+            batch and `entries` (C,) within the corpus; -1 in silent slots.
+        """
+        generator = np.random.default_rng(plan.seed)
+        sources = torch.zeros(self.sources, self.crop_samples)
+        mixture = torch.zeros(self.crop_samples)
+        for slot, row in enumerate(plan.rows):
+            wave = self._crop(row, plan.starts[slot], generator)
+            wave = wave * (10 ** (plan.gains_db[slot] / 20) / level(wave))
+            sources[slot] = wave
+            mixture += self.augment.reverberate(wave, generator)
+        peak = torch.maximum(mixture.abs().max(), sources.abs().max())
+        scale = PEAK / peak
+        mixture = self.augment.add_noise(mixture * scale, generator)
+        silent = [-1] * (self.sources - len(plan.rows))
+        return {
+            "mixture": mixture,
+            "sources": sources * scale,
+            "identities": torch.tensor([*plan.identities, *silent]),
+            "entries": torch.tensor(
+                [int(self.entries[row]) for row in plan.rows] + silent
+            ),
+        }
+
+    def _crop(self, row, start, generator):
+        first, last = (int(edge) for edge in self.spans[row])
+        for _ in range(TRIES):
+            stop = min(last, start + self.crop_samples)
+            wave = read_piece(self.files[row], start, stop)
+            if level(wave) > SILENCE:
+                return fit_length(wave, self.crop_samples)
+            room = max(0, last - first - self.crop_samples)
+            start = first + int(generator.integers(room + 1))
+        refuse(
+            self.files[row],
+            [f"{TRIES} random crops of it are all silent"],
+            "Remove the file, or prepare with check_samples: True.",
+        )

@@ -1,0 +1,1 @@
+"""Embeddings, scores, error rates and pictures."""

@@ -1,0 +1,135 @@
+"""Embeddings of every utterance of a manifest."""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from speechbrain_ssl.dataio.audio import read_piece
+from speechbrain_ssl.evaluation.interference import Interference
+from speechbrain_ssl.si_snr import si_snr_matrix
+
+MOST_SAMPLES = 16000 * 60  # of one batch; bounds memory
+
+
+class Embeddings(NamedTuple):
+    """One row per utterance of a manifest.
+
+    Arguments
+    ---------
+    vectors : numpy.ndarray
+        (N, C, D) float32, one vector per slot; C is 1 for encoders that do
+        not separate.
+    energies : numpy.ndarray
+        (N, C) energy of the slot's waveform; ones when C is 1.
+    improvement : float or None
+        Mean SI-SNR improvement over the mixture in decibels, when there was
+        interference and the encoder separates.
+    """
+
+    vectors: np.ndarray
+    energies: np.ndarray
+    improvement: Optional[float] = None
+
+
+@torch.no_grad()
+def embed(
+    encoder: nn.Module,
+    rows: pd.DataFrame,
+    device: torch.device,
+    interference: Optional[Interference] = None,
+    label: str = "embeddings",
+    show: bool = True,
+) -> Embeddings:
+    """Embed each row once, in batches of equal length.
+
+    Only utterances with the same number of samples share a batch, so no
+    padding reaches the encoder and the batch changes no embedding.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        (B, T) waveforms to `Slots`, or to a tensor (B, D).
+    rows : pandas.DataFrame
+        Manifest rows.
+    device : torch.device
+        Where the encoder is.
+    interference : Interference, optional
+        Mixes another talker into every utterance.
+    label : str
+        Of the progress bar, which appears after five seconds.
+    show : bool
+        Whether it may appear.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    BadInputError
+        If a file cannot be read.
+    """
+    training = encoder.training
+    encoder.eval()
+    lengths = (rows["stop"] - rows["start"]).to_numpy()
+    results, gains = [None] * len(rows), []
+    files = rows[["wav", "start", "stop"]].to_numpy()
+    bar = tqdm(total=len(rows), desc=label, delay=5, disable=not show)
+    for batch in _equal_lengths(lengths):
+        waves = torch.stack([read_piece(*files[i]) for i in batch])
+        clean = waves
+        if interference is not None:
+            talkers = torch.stack([interference.talker(i) for i in batch])
+            waves = interference.mix(clean, talkers)
+        vectors, energies, estimates = _run(encoder, waves.to(device))
+        for place, i in enumerate(batch):
+            results[i] = vectors[place], energies[place]
+        if interference is not None and estimates is not None:
+            sources = torch.stack([clean, waves - clean], dim=1).to(device)
+            gains.append(_improvement(estimates, waves.to(device), sources))
+        bar.update(len(batch))
+    bar.close()
+    encoder.train(training)
+    return Embeddings(
+        np.stack([vector for vector, _ in results]),
+        np.stack([energy for _, energy in results]),
+        float(torch.cat(gains).mean()) if gains else None,
+    )
+
+
+def _equal_lengths(lengths):
+    """Row numbers by length, longest first: memory peaks at once."""
+    order = np.argsort(-lengths, kind="stable")
+    edges = np.flatnonzero(np.diff(lengths[order])) + 1
+    for group in np.split(order, edges):
+        size = max(1, MOST_SAMPLES // int(lengths[group[0]]))
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+def _run(encoder, waves):
+    output = encoder(waves)
+    if isinstance(output, torch.Tensor):
+        vectors = output.float().cpu().numpy()[:, None]
+        return vectors, np.ones(vectors.shape[:2], np.float32), None
+    energies = output.estimates.float().square().sum(-1)
+    vectors = output.embeddings.float().cpu().numpy()
+    return vectors, energies.cpu().numpy(), output.estimates
+
+
+def _improvement(estimates, mixtures, sources):
+    """SI-SNRi of the two best-matching slots, mean over both talkers."""
+    before = si_snr_matrix(mixtures[:, None], sources)[:, 0]  # (B, 2)
+    after = si_snr_matrix(estimates, sources)  # (B, C, 2)
+    slots = range(after.shape[1])
+    pairs = [(a, b) for a in slots for b in slots if a != b]
+    best = torch.stack(
+        [after[:, a, 0] + after[:, b, 1] for a, b in pairs]
+    ).amax(0)
+    return ((best - before.sum(1)) / 2).cpu()
+
+

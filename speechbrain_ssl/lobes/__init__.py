@@ -1,0 +1,1 @@
+"""Networks: separative encoders, attention over speaker representations."""

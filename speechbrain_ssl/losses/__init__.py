@@ -1,0 +1,1 @@
+"""Training objectives; each is a module called with tensors that returns a scalar."""

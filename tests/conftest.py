@@ -1,0 +1,60 @@
+"""Shared set-up: one torch thread, no Hub, small corpora."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def write_voices(folder, speakers, sessions=1, utterances=2, seconds=1.0):
+    """Tones of one pitch a speaker in VoxCeleb layout; returns the folder."""
+    draw = np.random.default_rng(5)
+    time = np.arange(int(seconds * 16000)) / 16000
+    for speaker in range(speakers):
+        for session in range(sessions):
+            for utterance in range(utterances):
+                wave = sum(
+                    np.sin(2 * np.pi * (120 + 17 * speaker) * k * time) / k
+                    for k in range(1, 6)
+                )
+                wave = wave + draw.normal(0, 0.1, len(time))
+                path = (
+                    Path(folder)
+                    / "wav"
+                    / f"spk{speaker:02d}"
+                    / f"s{session}"
+                    / f"{utterance:05d}.wav"
+                )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, 0.1 * wave, 16000, subtype="PCM_16")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory):
+    """16 speakers x 1 session x 2 utterances of 1 s, and a trial list.
+
+    Speakers 12 to 15 are those of the trials.
+    """
+    folder = write_voices(tmp_path_factory.mktemp("corpus"), speakers=16)
+    names = [
+        [f"spk{s:02d}/s0/{u:05d}.wav" for u in range(2)] for s in range(12, 16)
+    ]
+    lines = [f"1 {a} {b}" for a, b in names]
+    lines += [
+        f"0 {a[0]} {b[1]}" for a in names for b in names if a is not b
+    ]
+    (folder / "trials.txt").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,211 @@
+"""Separative encoders, GALR segments and the aggregator."""
+
+import pytest
+import torch
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from torch.nn import functional as F
+
+from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.lobes.csc import (
+    CrossConditionAggregator,
+    SeparativeECAPA,
+    SeparativeEncoder,
+)
+from speechbrain_ssl.lobes.galr import GALRBlock, overlap_add, segment
+
+
+def galr(sources=2, window=32):
+    return SeparativeEncoder(
+        sources=sources,
+        window=window,
+        channels=8,
+        embedding_dim=6,
+        trunk_blocks=1,
+        separation_blocks=1,
+        speaker_blocks=1,
+        segment_frames=10,
+        hidden=4,
+        global_frames=4,
+        heads=2,
+    )
+
+
+def masked_ecapa(sources=2, sample_rate=16000):
+    ecapa = ECAPA_TDNN(
+        40,
+        lin_neurons=6,
+        channels=[8] * 4 + [24],
+        attention_channels=8,
+        se_channels=8,
+    )
+    return SeparativeECAPA(
+        ecapa,
+        sources=sources,
+        sample_rate=sample_rate,
+        n_mels=40,
+        channels=8,
+        blocks=1,
+        hidden=4,
+        heads=2,
+    )
+
+
+@pytest.mark.parametrize("length", [1, 9, 10, 11, 57])
+def test_overlap_add_undoes_segment_at_any_length(length):
+    sequence = torch.randn(2, 3, length)
+    segments = segment(sequence, 10)
+    assert torch.allclose(overlap_add(segments, length), sequence)
+
+
+def test_segments_overlap_by_half():
+    segments = segment(torch.arange(12.0)[None, None], 4)
+    assert segments[0, 0, :, 1].tolist() == [0, 1, 2, 3]
+    assert segments[0, 0, :, 2].tolist() == [2, 3, 4, 5]
+
+
+def test_block_reaches_every_segment():
+    torch.manual_seed(1)
+    block = GALRBlock(8, 6, hidden=4, global_size=3, heads=2).eval()
+    segments = torch.randn(1, 8, 6, 5, requires_grad=True)
+    block(segments)[0, :, :, 0].sum().backward()
+    assert (segments.grad.abs().sum((0, 1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("make", [galr, masked_ecapa])
+@pytest.mark.parametrize("sources", [2, 3])
+@pytest.mark.parametrize("samples", [4000, 5003])
+def test_encoder_gives_unit_embeddings_and_waveforms_of_input_length(
+    make, sources, samples
+):
+    encoder = make(sources=sources)
+    slots = encoder(torch.randn(2, samples))
+    assert slots.embeddings.shape == (2, sources, 6)
+    assert slots.estimates.shape == (2, sources, samples)
+    norms = slots.embeddings.norm(dim=-1)
+    assert torch.allclose(norms, torch.ones(2, sources), atol=1e-5)
+    (slots.embeddings[0, 0, 0] + slots.estimates.sum()).backward()
+    unused = [n for n, p in encoder.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_encoder_runs_at_8_khz():
+    slots = galr(window=16)(torch.randn(2, 2000))
+    assert slots.estimates.shape == (2, 2, 2000)
+    slots = masked_ecapa(sample_rate=8000)(torch.randn(2, 4000))
+    assert slots.estimates.shape == (2, 2, 4000)
+
+
+@pytest.mark.parametrize("make", [galr, masked_ecapa])
+def test_batch_and_single_give_the_same_slots(make):
+    encoder = make().eval()
+    waves = torch.randn(3, 4800)
+    together = encoder(waves)
+    alone = encoder(waves[1:2])
+    assert torch.allclose(together.embeddings[1], alone.embeddings[0], atol=1e-4)
+    assert torch.allclose(together.estimates[1], alone.estimates[0], atol=1e-4)
+
+
+def test_open_masks_return_the_mixture_and_stock_features():
+    """With one open mask the slot is the mixture for ear and network."""
+    from speechbrain.lobes.features import Fbank
+
+    encoder = masked_ecapa().eval()
+    last = encoder.to_masks
+    torch.nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor([50.0, 0.0, 0.0]).repeat_interleave(40))
+    waves = torch.randn(2, 8000)
+    slots = encoder(waves)
+    assert torch.allclose(slots.estimates[:, 0], waves, atol=1e-3)
+    features = Fbank(n_mels=40)(waves)
+    features = features - features.mean(1, keepdim=True)
+    stock = F.normalize(encoder.embedding_model(features)[:, 0], dim=-1)
+    assert torch.allclose(slots.embeddings[:, 0], stock, atol=1e-4)
+
+
+def test_wrong_sizes_are_refused_together():
+    with pytest.raises(BadInputError, match="2 problems"):
+        SeparativeEncoder(window=31, channels=10, heads=4)
+
+
+def slow_vectors(aggregator, embeddings, identities):
+    """Attention of every slot over every identity, one pair at a time."""
+    slots, width = embeddings.shape
+    heads, size = aggregator.heads, width // aggregator.heads
+    count = int(identities.max()) + 1
+    rows = []
+    for i in range(slots):
+        columns = []
+        for n in range(count):
+            keys = [j for j in range(slots) if identities[j] == n and j != i]
+            query = aggregator.to_query(aggregator.norm_query(embeddings[i]))
+            parts = []
+            for head in range(heads):
+                part = slice(head * size, (head + 1) * size)
+                scores = torch.stack(
+                    [
+                        query[part]
+                        @ aggregator.to_key(aggregator.norm_key(embeddings[j]))[
+                            part
+                        ]
+                        / size**0.5
+                        for j in keys
+                    ]
+                ).softmax(0)
+                values = [aggregator.to_value(embeddings[j])[part] for j in keys]
+                parts.append(sum(s * v for s, v in zip(scores, values)))
+            columns.append(F.normalize(torch.cat(parts), dim=-1))
+        rows.append(torch.stack(columns))
+    return torch.stack(rows)
+
+
+def test_attention_equals_the_slow_double_loop_with_gradient():
+    torch.manual_seed(2)
+    aggregator = CrossConditionAggregator(8, heads=2)
+    torch.nn.init.normal_(aggregator.to_value.weight)
+    embeddings = F.normalize(torch.randn(9, 8), dim=-1).requires_grad_()
+    identities = torch.randperm(9) % 3
+    weights = torch.randn(9, 3, 8)
+    vectors = aggregator(embeddings, identities, conditions=3)
+    oracle = slow_vectors(aggregator, embeddings, identities)
+    (gradient,) = torch.autograd.grad((vectors * weights).sum(), embeddings)
+    (expected,) = torch.autograd.grad((oracle * weights).sum(), embeddings)
+    assert torch.allclose(vectors, oracle, atol=1e-5)
+    assert torch.allclose(gradient, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("aggregation", ["attention", "mean"])
+def test_a_slots_own_value_never_reaches_its_vector(aggregation):
+    torch.manual_seed(3)
+    aggregator = CrossConditionAggregator(8, heads=2, aggregation=aggregation)
+    identities = torch.tensor([0, 1, 0, 1, 0, 1])
+    embeddings = torch.randn(6, 8)
+    queries = torch.randn(6, 8)
+
+    def vectors(keys):
+        """Vectors of fixed queries over given keys."""
+        own = aggregator._scores
+        aggregator._scores = lambda _, k: own(queries, k)
+        try:
+            return aggregator(keys, identities, conditions=3)
+        finally:
+            aggregator._scores = own
+
+    changed = embeddings.clone()
+    changed[2] = torch.randn(8)
+    before, after = vectors(embeddings), vectors(changed)
+    assert torch.allclose(before[2, 0], after[2, 0], atol=1e-6)
+    assert not torch.allclose(before[0, 0], after[0, 0], atol=1e-3)
+
+
+def test_an_identity_without_another_condition_is_refused():
+    aggregator = CrossConditionAggregator(8)
+    with pytest.raises(ValueError, match="2 or more"):
+        aggregator(torch.randn(4, 8), torch.arange(4), conditions=1)
+
+
+def test_enrolment_of_equal_utterances_is_that_utterance():
+    aggregator = CrossConditionAggregator(8, heads=2)
+    vector = F.normalize(torch.randn(8), dim=-1)
+    enrolled = aggregator.enrol(vector.expand(3, 8))
+    assert torch.allclose(enrolled, vector, atol=1e-5)

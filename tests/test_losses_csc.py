@@ -1,0 +1,230 @@
+"""The CSC losses against oracles written the slow way."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.lobes.csc import CrossConditionAggregator
+from speechbrain_ssl.losses.csc import CSCLoss, InventoryLoss, SISNRLoss
+
+
+def slow_si_snr(estimate, source):
+    estimate = estimate - estimate.mean()
+    source = source - source.mean()
+    projection = (estimate @ source) / (source @ source) * source
+    noise = estimate - projection
+    return 10 * torch.log10((projection @ projection) / (noise @ noise))
+
+
+def slow_separation(estimates, sources):
+    total, orders = 0.0, []
+    count = sources.shape[1]
+    for mixture in range(len(sources)):
+        best = None
+        for order in itertools.permutations(range(count)):
+            values = [
+                slow_si_snr(estimates[mixture, c], sources[mixture, order[c]])
+                for c in range(count)
+            ]
+            value = sum(values) / count
+            if best is None or value > best[0]:
+                best = value, order
+        total = total - best[0] / len(sources)
+        orders.append(list(best[1]))
+    return total, torch.tensor(orders)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_separation_loss_equals_the_slow_search_with_gradient(count):
+    torch.manual_seed(1)
+    sources = torch.randn(4, count, 400)
+    shuffled = sources[:, torch.randperm(count)]
+    estimates = (shuffled + torch.randn_like(sources)).requires_grad_()
+    loss, permutation = SISNRLoss()(estimates, sources)
+    (gradient,) = torch.autograd.grad(loss, estimates)
+    oracle, orders = slow_separation(estimates, sources)
+    (expected,) = torch.autograd.grad(oracle, estimates)
+    assert torch.allclose(loss, oracle, atol=1e-4)  # dB, float32 energies
+    assert torch.equal(permutation, orders)
+    assert torch.allclose(gradient, expected, atol=1e-5)
+
+
+def test_separation_loss_equals_speechbrains_pit_wrapper():
+    from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
+
+    torch.manual_seed(2)
+    sources = torch.randn(3, 2, 500)
+    estimates = sources.flip(1) + 0.5 * torch.randn_like(sources)
+    stock = get_si_snr_with_pitwrapper(
+        sources.transpose(1, 2), estimates.transpose(1, 2).clone()
+    ).mean()
+    loss, _ = SISNRLoss()(estimates, sources)
+    assert torch.allclose(loss, stock, atol=1e-3)  # dB; other epsilons
+
+
+def test_separation_loss_ignores_scale_and_slot_order():
+    torch.manual_seed(3)
+    sources = torch.randn(2, 2, 300)
+    estimates = sources + 0.3 * torch.randn_like(sources)
+    loss, permutation = SISNRLoss()(estimates, sources)
+    scaled, _ = SISNRLoss()(0.01 * estimates, sources)
+    swapped, other = SISNRLoss()(estimates.flip(1), sources)
+    assert torch.allclose(loss, scaled, atol=1e-3)
+    assert torch.allclose(loss, swapped, atol=1e-5)
+    assert torch.equal(permutation, other.flip(1))
+
+
+def test_silent_source_asks_its_slot_to_be_quiet():
+    torch.manual_seed(4)
+    sources = torch.stack([torch.randn(1, 300), torch.zeros(1, 300)], dim=1)
+    talker = sources[:, :1] + 0.1 * torch.randn(1, 1, 300)
+    other = torch.randn(1, 1, 300, requires_grad=True)
+    loud, order = SISNRLoss()(torch.cat([talker, other], 1), sources)
+    quiet, _ = SISNRLoss()(torch.cat([talker, 0.1 * other], 1), sources)
+    assert order.tolist() == [[0, 1]]
+    # A tenth of the amplitude is 20 dB, half of the mean over two slots.
+    assert (loud - quiet).item() == pytest.approx(10, abs=0.3)
+    (gradient,) = torch.autograd.grad(loud, other)
+    assert torch.isfinite(gradient).all() and (gradient * other).sum() > 0
+
+
+def test_separation_loss_is_finite_for_perfect_and_for_silent_estimates():
+    sources = torch.randn(2, 2, 300)
+    for estimates in (sources.clone(), torch.zeros_like(sources)):
+        estimates.requires_grad_()
+        loss, _ = SISNRLoss()(estimates, sources)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(estimates.grad).all()
+
+
+def slow_contrastive(embeddings, vectors, identities, alpha, allowed=None):
+    total = 0.0
+    for i in range(len(embeddings)):
+        scores = {}
+        for n in range(vectors.shape[1]):
+            if allowed is None or n in allowed[i]:
+                distance = ((embeddings[i] - vectors[i, n]) ** 2).sum()
+                scores[n] = torch.exp(-alpha * distance)
+        own = scores[int(identities[i])]
+        total = total - torch.log(own / sum(scores.values()))
+    return total / len(embeddings)
+
+
+def batch(slots=8, identities=4, dim=6, seed=5):
+    torch.manual_seed(seed)
+    embeddings = F.normalize(torch.randn(slots, dim), dim=-1)
+    vectors = F.normalize(torch.randn(slots, identities, dim), dim=-1)
+    labels = torch.arange(slots) % identities
+    return embeddings.requires_grad_(), vectors.requires_grad_(), labels
+
+
+def test_contrastive_loss_equals_the_slow_sum_with_gradients():
+    embeddings, vectors, labels = batch()
+    loss = CSCLoss(scale=5.0)(embeddings, vectors, labels)
+    oracle = slow_contrastive(embeddings, vectors, labels, 5.0)
+    gradients = torch.autograd.grad(loss, [embeddings, vectors])
+    expected = torch.autograd.grad(oracle, [embeddings, vectors])
+    assert torch.allclose(loss, oracle, atol=1e-5)
+    for gradient, other in zip(gradients, expected):
+        assert torch.allclose(gradient, other, atol=1e-5)
+
+
+def test_mixture_contrast_set_holds_only_talkers_of_the_same_mixture():
+    embeddings, vectors, labels = batch()
+    mixtures = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    loss = CSCLoss("mixture", scale=3.0)(
+        embeddings, vectors, labels, mixtures=mixtures
+    )
+    allowed = [
+        {int(labels[j]) for j in range(8) if mixtures[j] == mixtures[i]}
+        for i in range(8)
+    ]
+    oracle = slow_contrastive(embeddings, vectors, labels, 3.0, allowed)
+    assert torch.allclose(loss, oracle, atol=1e-5)
+
+
+def test_inventory_contrast_set_replaces_all_vectors_but_the_own():
+    embeddings, vectors, labels = batch()
+    entries = labels + 3
+    loss_fn = CSCLoss("inventory", 4.0, inventory_size=9, embedding_dim=6)
+    loss = loss_fn(embeddings, vectors, labels, entries=entries)
+    table = F.normalize(loss_fn.inventory, dim=-1)
+    total = 0.0
+    for i in range(8):
+        own = -4.0 * ((embeddings[i] - vectors[i, labels[i]]) ** 2).sum()
+        others = [
+            -4.0 * ((embeddings[i] - table[s]) ** 2).sum()
+            for s in range(9)
+            if s != entries[i]
+        ]
+        total = total + torch.stack([own, *others]).logsumexp(0) - own
+    assert torch.allclose(loss, total / 8, atol=1e-4)
+    loss.backward()
+    assert torch.isfinite(loss_fn.inventory.grad).all()
+
+
+def test_one_identity_gives_zero_for_any_embedding():
+    embeddings, vectors, _ = batch(identities=1)
+    loss = CSCLoss()(embeddings, vectors, torch.zeros(8, dtype=torch.long))
+    assert loss.item() == pytest.approx(0, abs=1e-7)
+
+
+def test_bound_never_exceeds_the_log_of_the_contrast_set():
+    for name, size in (("batch", 16), ("mixture", 2)):
+        bound = CSCLoss(name).bound(0.0, identities=16, sources=2)
+        assert bound == pytest.approx(math.log(size))
+        assert CSCLoss(name).bound(0.3, 16, 2) == pytest.approx(bound - 0.3)
+    inventory = CSCLoss("inventory", inventory_size=50, embedding_dim=4)
+    assert inventory.bound(0.0, 16, 2) == pytest.approx(math.log(50))
+
+
+def test_mean_aggregation_gives_the_exclusive_centroid_softmax():
+    torch.manual_seed(6)
+    embeddings = F.normalize(torch.randn(12, 8), dim=-1)
+    identities = torch.randperm(12) % 4
+    vectors = CrossConditionAggregator(8, aggregation="mean")(
+        embeddings, identities, conditions=3
+    )
+    loss = CSCLoss(scale=2.0)(embeddings, vectors, identities)
+    total = 0.0
+    for i in range(12):
+        logits = []
+        for n in range(4):
+            keys = [j for j in range(12) if identities[j] == n and j != i]
+            centroid = F.normalize(embeddings[keys].mean(0), dim=-1)
+            logits.append(-2.0 * ((embeddings[i] - centroid) ** 2).sum())
+        logits = torch.stack(logits)
+        total = total + logits.logsumexp(0) - logits[identities[i]]
+    assert torch.allclose(loss, total / 12, atol=1e-5)
+
+
+def test_inventory_term_equals_the_softmax_over_all_rows():
+    torch.manual_seed(7)
+    loss_fn = InventoryLoss(size=5, embedding_dim=4, scale=2.0)
+    embeddings = F.normalize(torch.randn(3, 4), dim=-1)
+    entries = torch.tensor([4, 0, 2])
+    table = F.normalize(loss_fn.inventory, dim=-1)
+    distances = (embeddings[:, None] - table).square().sum(-1)
+    expected = F.cross_entropy(-2.0 * distances, entries)
+    assert torch.allclose(loss_fn(embeddings, entries), expected, atol=1e-5)
+
+
+def test_bfloat16_embeddings_give_a_float32_loss():
+    embeddings, vectors, labels = batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = CSCLoss()(embeddings.bfloat16(), vectors.bfloat16(), labels)
+        exact = CSCLoss()(embeddings, vectors, labels)
+    assert loss.dtype == torch.float32
+    assert torch.allclose(loss, exact, atol=0.05)  # bfloat16 input rounding
+
+
+def test_unknown_contrast_set_names_the_choices():
+    with pytest.raises(BadInputError, match="batch, inventory, mixture"):
+        CSCLoss("batches")
+    with pytest.raises(BadInputError, match="inventory_size"):
+        CSCLoss("inventory")
