@@ -6,6 +6,7 @@ from typing import Optional
 import numpy as np
 import soundfile
 import torch
+from scipy.fft import next_fast_len
 
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.audio import fit_length, level, read_piece
@@ -98,7 +99,7 @@ class Augment:
         if not self.rooms or generator.random() >= self.reverb_probability:
             return wave
         room = self.rooms[generator.integers(len(self.rooms))]
-        size = len(wave) + len(room) - 1
+        size = next_fast_len(len(wave) + len(room) - 1, real=True)
         spectrum = torch.fft.rfft(wave, size) * torch.fft.rfft(room, size)
         wet = torch.fft.irfft(spectrum, size)
         wet = wet[room.abs().argmax() :][: len(wave)]  # direct path first

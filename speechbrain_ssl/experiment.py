@@ -319,13 +319,13 @@ def _test_trials(hparams, manifests, dev):
 
 
 def _valid_trials(hparams, dev, pool):
-    """Trials among development speakers, or among halves of recordings.
+    """Trials among development speakers, or among quarters of recordings.
 
     Training speakers interfere: each development speaker meets most others.
     """
     files = dev.groupby("spk_id")["wav"].nunique()
     if hparams["label_free_validation"] or files.max() < 2:
-        dev = halve(dev.assign(spk_id=dev["wav"]))
+        dev = halve(halve(dev.assign(spk_id=dev["wav"])))
     return TrialList(
         make_trials(dev, hparams["seed"]),
         dev,

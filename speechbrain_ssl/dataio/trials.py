@@ -97,12 +97,10 @@ def write_trials(trials: pd.DataFrame, path: Union[str, Path]) -> None:
     ]
     refuse(str(path), problems, "Rename these utterances.")
     columns = [trials[name] for name in COLUMNS]
+    lines = (f"{label:d} {one} {two}\n" for label, one, two in zip(*columns))
     with replaced_when_done(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(
-                f"{label:d} {enrol} {test}\n"
-                for label, enrol, test in zip(*columns)
-            )
+            file.writelines(lines)
 
 
 def resolve_trials(
@@ -195,18 +193,14 @@ def make_trials(
     sizes = rows["spk_id"].value_counts()
     problems = []
     if len(sizes) < 2:
-        problems.append(f"{len(sizes)} speakers in the rows; 2 are needed")
+        problems.append(f"{len(sizes)} of the 2 speakers needed are there")
     if not (sizes > 1).any():
         problems.append("no speaker has the two rows a target trial needs")
     if min(targets, nontargets) < 1:
         given = f"targets={targets}, nontargets={nontargets}"
-        problems.append(f"{given} were asked for; each is at least 1")
-    refuse(
-        "validation trials",
-        problems,
-        "Give a manifest with more speakers or rows (`halve` makes two rows of "
-        "one) or a trial list.",
-    )
+        problems.append(f"{given} was asked for; each is at least 1")
+    advice = "Give more speakers or rows (`halve` makes two of one) or a list."
+    refuse("validation trials", problems, advice)
     generator = np.random.default_rng(seed)
     rows = _taking_turns(rows, generator)
     pairs = [
@@ -291,19 +285,13 @@ def _read_line_by_line(path: Path) -> pd.DataFrame:
     trials, problems = [], []
     for number, line in enumerate(lines, start=1):
         columns = line.split()
-        place = f"{path.name} line {number}"
-        if not columns:
-            continue
-        if len(columns) != len(COLUMNS):
-            count = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
-            problems.append(
-                f"{place} has {count} ('{' '.join(columns)}'); {FORM}"
-            )
-        elif columns[0] not in ("0", "1"):
-            problems.append(
-                f"{place} has the label '{columns[0]}'; it is 1 or 0"
-            )
-        else:
+        has = f"{path.name} line {number} has"
+        if len(columns) not in (0, len(COLUMNS)):
+            given = f"{len(columns)} columns ('{' '.join(columns)}')"
+            problems.append(f"{has} {given}; {FORM}")
+        elif columns and columns[0] not in ("0", "1"):
+            problems.append(f"{has} the label '{columns[0]}'; it is 1 or 0")
+        elif columns:
             trials.append(columns)
     refuse(str(path), problems, ADVICE)
     labels, enrol, test = zip(*trials) if trials else ((), (), ())
@@ -341,14 +329,15 @@ def _unresolved(
         AMBIGUOUS: "fits several utterances but for '.wav' or '.flac'",
     }
     found = np.stack([enrol, test], axis=1)
-    problems = {}
-    for row, side in np.argwhere(found < 0):
-        trial = [str(part) for part in trials[list(COLUMNS)].iloc[row]]
-        name = trial[1 + side]
-        if name not in problems:
-            place = f"trial {row + 1}: '{' '.join(trial)}'"
-            problems[name] = f"'{name}' ({place}) {reasons[found[row, side]]}"
-    return list(problems.values())
+    rows, sides = np.nonzero(found < 0)
+    names = trials[["enrol", "test"]].to_numpy()[rows, sides]
+    problems = []
+    for item in np.flatnonzero(~pd.Series(names).duplicated()):
+        row, reason = rows[item], reasons[found[rows[item], sides[item]]]
+        trial = " ".join(map(str, trials[list(COLUMNS)].iloc[row]))
+        place = f"trial {row + 1}: '{trial}'"
+        problems.append(f"'{names[item]}' ({place}) {reason}")
+    return problems
 
 
 def _taking_turns(
@@ -359,13 +348,10 @@ def _taking_turns(
     Any leading part of the result covers as many speakers as it can, and of
     each speaker as many sessions as it can.
     """
-    rows = pd.DataFrame(
-        {
-            "ID": rows["ID"],
-            "speaker": pd.factorize(rows["spk_id"])[0],
-            "session": pd.factorize(identity_of(rows, "session"))[0],
-            "file": pd.factorize(rows["wav"])[0],
-        }
+    rows = rows[["ID"]].assign(
+        speaker=pd.factorize(rows["spk_id"])[0],
+        session=pd.factorize(identity_of(rows, "session"))[0],
+        file=pd.factorize(rows["wav"])[0],
     )
     rows = rows.iloc[generator.permutation(len(rows))]
     for group in (["speaker", "session"], ["speaker"]):
@@ -386,20 +372,19 @@ def _target_pairs(
     """Positions of two rows of one speaker, (2, targets) or fewer."""
     members = rows.groupby("speaker").indices.values()
     members = [own for own in members if len(own) > 1]
-    most, pairs = 1, np.empty((2, 0), dtype="int64")
-    # The first `most` rows of each speaker: in a large corpus all pairs of
-    # all rows would be many millions.
-    while pairs.shape[1] < 8 * targets and most < 2 * max(map(len, members)):
+    sizes = np.array([len(own) for own in members])
+    most = 32  # rows of a speaker: all pairs of a large corpus are too many
+    while sum(np.minimum(sizes, most) ** 2) < min(16 * targets, sum(sizes**2)):
         most *= 2
-        chosen = [own[:most] for own in members]
-        chosen = [own[np.stack(np.triu_indices(len(own), 1))] for own in chosen]
-        pairs = np.concatenate(chosen, axis=1)
+    members = [own[:most] for own in members]
+    pairs = [own[np.stack(np.triu_indices(len(own), 1))] for own in members]
+    pairs = np.concatenate(pairs, axis=1)
     pairs = pairs[:, generator.permutation(pairs.shape[1])]
     speaker, session, file = (
         rows[name].to_numpy()[pairs] for name in ("speaker", "session", "file")
     )
-    shared = (session[0] == session[1]) + 1 * (file[0] == file[1])
-    order = np.argsort(shared, kind="stable")
+    alike = 1 * (session[0] == session[1]) + (file[0] == file[1])
+    order = np.argsort(alike, kind="stable")
     return pairs[:, order[_in_turns(speaker[0][order], targets)]]
 
 

@@ -72,15 +72,12 @@ def verification_tables(
     found = _inspected(both, settings, of_trials=True)
     tables = {}
     for side, items in named.items():
-        frames = [found[item.path].frames for item in items]
-        tables[side] = pd.DataFrame(
-            [
-                (item.key, length, item.path, 0, length, item.speaker)
-                for item, length in zip(items, frames)
-            ],
-            columns=COLUMNS,
-        )
-        tables[side]["duration"] /= settings.sample_rate
+        rows = []
+        for item in items:
+            frames = found[item.path].frames
+            seconds = frames / settings.sample_rate
+            rows.append((item.key, seconds, item.path, 0, frames, item.speaker))
+        tables[side] = pd.DataFrame(rows, columns=COLUMNS)
     return tables
 
 
