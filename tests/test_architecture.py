@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "lobes": {"checks", "lobes"},
     "losses": {"checks", "si_snr"},
     "augment": {"checks", "dataio"},
-    "dataio": {"checks", "dataio", "augment"},
+    "dataio": {"checks", "dataio", "augment", "schedules"},
     "prepare": {"checks", "dataio", "prepare"},
     "evaluation": {"checks", "dataio", "evaluation", "si_snr"},
     "brains": {

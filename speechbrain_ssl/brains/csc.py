@@ -91,8 +91,11 @@ class CSCBrain(EmbeddingBrain):
         count = self.hparams.identities_per_batch * self.hparams.conditions
         spoken = (identities < 0).int().argsort(stable=True)[:count]  # (N,)
         embeddings = outputs.embeddings.flatten(0, 1)[spoken]
+        mixtures = torch.div(
+            spoken, self.hparams.sources, rounding_mode="floor"
+        )
         vectors = self.modules.aggregator(
-            embeddings, identities[spoken], self.hparams.conditions
+            embeddings, identities[spoken], self.hparams.conditions, mixtures
         )
         terms = {
             "separation": separation,
@@ -100,9 +103,7 @@ class CSCBrain(EmbeddingBrain):
                 embeddings,
                 vectors,
                 identities[spoken],
-                mixtures=torch.div(
-                    spoken, self.hparams.sources, rounding_mode="floor"
-                ),
+                mixtures=mixtures,
                 entries=entries[spoken],
             ),
         }

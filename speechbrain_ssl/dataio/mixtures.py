@@ -17,6 +17,7 @@ from speechbrain_ssl.augment import Augment
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.audio import fit_length, level, read_piece
 from speechbrain_ssl.dataio.manifest import identity_of
+from speechbrain_ssl.schedules import Scheduled, value_at
 
 PEAK = 0.9  # of the loudest sample of a mixture
 SILENCE = 1e-4  # level below which a crop is no speech
@@ -67,8 +68,10 @@ class MixtureSampler(torch.utils.data.Sampler):
         R, mixtures each identity appears in, 2 or more.
     sources : int
         C, talkers of a mixture.
-    single_talker_share : float
-        Share of mixtures with one talker, 0 to 0.5.
+    single_talker_share : float or schedule
+        Share of mixtures with one talker, 0 to 1; a schedule is read at the
+        number of epochs done. Starting high is a curriculum: a network that
+        knows no voice yet learns none from mixtures.
     level_range_db : float
         Largest level difference between talkers, decibels.
     steps_per_epoch : int
@@ -93,7 +96,7 @@ class MixtureSampler(torch.utils.data.Sampler):
         identities: int,
         conditions: int,
         sources: int,
-        single_talker_share: float,
+        single_talker_share: Scheduled,
         level_range_db: float,
         steps_per_epoch: int,
         crop_samples: int,
@@ -102,7 +105,6 @@ class MixtureSampler(torch.utils.data.Sampler):
         processes: int = 1,
     ):
         codes, names = pd.factorize(identity_of(rows, identity), sort=True)
-        slots = identities * conditions
         problems = []
         if len(names) < identities:
             problems.append(
@@ -119,9 +121,9 @@ class MixtureSampler(torch.utils.data.Sampler):
                 f"identities is {identities}; {2 * sources} or more are "
                 f"needed so that mixtures of {sources} can change partners"
             )
-        if not 0 <= single_talker_share <= 0.5:
+        if not 0 <= value_at(single_talker_share, 0) <= 1:
             problems.append(
-                f"single_talker_share is {single_talker_share}; 0 to 0.5"
+                f"single_talker_share is {single_talker_share}; 0 to 1"
             )
         refuse("batches of mixtures", problems, "Correct the YAML value.")
         self.names = list(names)
@@ -133,10 +135,7 @@ class MixtureSampler(torch.utils.data.Sampler):
         self.spans = rows[["start", "stop"]].to_numpy()
         self.identities, self.conditions = identities, conditions
         self.sources = sources
-        # Singles leave a number of slots that fills whole mixtures.
-        wanted = single_talker_share * slots / sources
-        free = [s for s in range(slots + 1) if (slots - s) % sources == 0]
-        self.singles = min(free, key=lambda s: abs(s - wanted))
+        self.single_talker_share = single_talker_share
         self.level_range_db = level_range_db
         self.steps_per_epoch = steps_per_epoch
         self.crop_samples = crop_samples
@@ -167,7 +166,7 @@ class MixtureSampler(torch.utils.data.Sampler):
         Returns
         -------
         list of MixturePlan
-            Always the same number of mixtures.
+            The same number of mixtures throughout an epoch.
         """
         key = (self.seed, epoch, batch)
         generator = np.random.default_rng(key)
@@ -175,7 +174,8 @@ class MixtureSampler(torch.utils.data.Sampler):
         crops = [self._crops(code, generator) for code in chosen]
         taken = [0] * len(chosen)
         plans = []
-        for number, group in enumerate(self._partners(generator)):
+        groups = self._partners(self.singles(epoch), generator)
+        for number, group in enumerate(groups):
             places = [crops[member][taken[member]] for member in group]
             for member in group:
                 taken[member] += 1
@@ -191,6 +191,24 @@ class MixtureSampler(torch.utils.data.Sampler):
                 )
             )
         return plans
+
+    def singles(self, epoch: int) -> int:
+        """Mixtures of one talker in a batch; the other slots fill mixtures.
+
+        Arguments
+        ---------
+        epoch : int
+            Counted from 1.
+
+        Returns
+        -------
+        int
+        """
+        share = value_at(self.single_talker_share, epoch - 1)
+        slots = self.identities * self.conditions
+        wanted = share * slots / (self.sources - share * (self.sources - 1))
+        free = range(slots % self.sources, slots + 1, self.sources)
+        return min(free, key=lambda count: abs(count - wanted))
 
     def _identities(self, epoch, batch):
         """Every identity comes once before one comes twice."""
@@ -218,7 +236,7 @@ class MixtureSampler(torch.utils.data.Sampler):
             crops += [(row, start + place) for place in places]
         return [crops[i] for i in generator.permutation(len(crops))]
 
-    def _partners(self, generator):
+    def _partners(self, single, generator):
         """Groups of identities; the draw with fewest repeated partners."""
         best = None
         for _ in range(TRIES):
@@ -228,7 +246,7 @@ class MixtureSampler(torch.utils.data.Sampler):
                     for _ in range(self.conditions)
                 ]
             ).tolist()
-            singles, rest = order[: self.singles], order[self.singles :]
+            singles, rest = order[:single], order[single:]
             groups = [
                 tuple(rest[i : i + self.sources])
                 for i in range(0, len(rest), self.sources)

@@ -8,6 +8,7 @@ from typing import Union
 
 import numpy as np
 import pandas as pd
+from numpy.random import Generator
 
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import replaced_when_done
@@ -90,11 +91,8 @@ def write_trials(trials: pd.DataFrame, path: Union[str, Path]) -> None:
     '1 a b\\n0 a c\\n'
     """
     names = pd.concat([trials["enrol"], trials["test"]]).unique()
-    problems = [
-        f"the name '{name}' is empty or contains white space"
-        for name in names
-        if name.split() != [name]
-    ]
+    faulty = [name for name in names if name.split() != [name]]
+    problems = [f"'{name}' is empty or has white space" for name in faulty]
     refuse(str(path), problems, "Rename these utterances.")
     columns = [trials[name] for name in COLUMNS]
     lines = (f"{label:d} {one} {two}\n" for label, one, two in zip(*columns))
@@ -145,9 +143,7 @@ def resolve_trials(
     test = _positions(trials["test"], known)
     if min(enrol.min(initial=0), test.min(initial=0)) < 0:
         problems = _unresolved(trials, enrol, test, len(known))
-        refuse(
-            where, problems, "Add these utterances or correct the trial list."
-        )
+        refuse(where, problems, "Add these utterances or correct the list.")
     return enrol, test
 
 
@@ -324,10 +320,9 @@ def _unresolved(
     trials: pd.DataFrame, enrol: np.ndarray, test: np.ndarray, known: int
 ) -> list[str]:
     """One sentence for each utterance without a row, in the trials' order."""
-    reasons = {
-        UNKNOWN: f"is not among the {known} utterances",
-        AMBIGUOUS: "fits several utterances but for '.wav' or '.flac'",
-    }
+    unknown = f"is not among the {known} utterances"
+    ambiguous = "fits several utterances but for '.wav' or '.flac'"
+    reasons = {UNKNOWN: unknown, AMBIGUOUS: ambiguous}
     found = np.stack([enrol, test], axis=1)
     rows, sides = np.nonzero(found < 0)
     names = trials[["enrol", "test"]].to_numpy()[rows, sides]
@@ -340,9 +335,7 @@ def _unresolved(
     return problems
 
 
-def _taking_turns(
-    rows: pd.DataFrame, generator: np.random.Generator
-) -> pd.DataFrame:
+def _taking_turns(rows: pd.DataFrame, generator: Generator) -> pd.DataFrame:
     """Rows shuffled so that speakers alternate, and sessions within each.
 
     Any leading part of the result covers as many speakers as it can, and of
@@ -367,14 +360,15 @@ def _in_turns(groups: np.ndarray, most: int) -> np.ndarray:
 
 
 def _target_pairs(
-    rows: pd.DataFrame, generator: np.random.Generator, targets: int
+    rows: pd.DataFrame, generator: Generator, targets: int
 ) -> np.ndarray:
     """Positions of two rows of one speaker, (2, targets) or fewer."""
     members = rows.groupby("speaker").indices.values()
     members = [own for own in members if len(own) > 1]
     sizes = np.array([len(own) for own in members])
     most = 32  # rows of a speaker: all pairs of a large corpus are too many
-    while sum(np.minimum(sizes, most) ** 2) < min(16 * targets, sum(sizes**2)):
+    enough = min(16 * targets, (sizes**2).sum())
+    while (np.minimum(sizes, most) ** 2).sum() < enough:
         most *= 2
     members = [own[:most] for own in members]
     pairs = [own[np.stack(np.triu_indices(len(own), 1))] for own in members]

@@ -8,7 +8,7 @@ speaker vector. Layers and sizes are not given in what we could read; they
 follow GALR (arXiv:2101.05014) by the same group.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import AttentiveStatisticsPooling
@@ -329,14 +329,15 @@ class CrossConditionAggregator(nn.Module):
     """Global speaker vectors by attention over the other conditions.
 
     The query is a slot's embedding under its interference; keys and values
-    are the embeddings of one identity under the batch's other interference.
-    The slot itself is never among its keys: with it the attention copies the
-    query and the loss is solved trivially.
+    are the embeddings of one identity under other interference: slots of
+    other mixtures. The slot itself is never among its keys, or the attention
+    would copy the query and solve the loss trivially; nor is the slot of its
+    partner, which hears the same mixture and starts out nearly equal.
 
     Source: Wang et al. 2021, arXiv:2103.00816 (abstract).
 
     Differs: head count, layer norm on queries and keys, values that start as
-    the identity map, and the exclusion of the slot itself are ours.
+    the identity map, and the exclusion of the own mixture are ours.
     `aggregation="mean"` replaces the attention by the mean of the same keys
     (an ablation); the loss is then the exclusive-centroid softmax of the
     generalised end-to-end family (Wan et al. 2018, arXiv:1710.10467).
@@ -391,7 +392,11 @@ class CrossConditionAggregator(nn.Module):
             nn.init.eye_(self.to_value.weight)
 
     def forward(
-        self, embeddings: torch.Tensor, identities: torch.Tensor, conditions: int
+        self,
+        embeddings: torch.Tensor,
+        identities: torch.Tensor,
+        conditions: int,
+        mixtures: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         """Global vector of every identity as every slot sees it.
 
@@ -403,6 +408,9 @@ class CrossConditionAggregator(nn.Module):
             (N,) numbers 0 to P - 1, each exactly `conditions` times.
         conditions : int
             R = N / P, at least 2.
+        mixtures : torch.Tensor, optional
+            (N,) number of the slot's mixture; an identity comes once in a
+            mixture. Without it every slot counts as a mixture of its own.
 
         Returns
         -------
@@ -423,21 +431,23 @@ class CrossConditionAggregator(nn.Module):
             )
         order = identities.argsort(stable=True)  # slots by identity
         own = order.reshape(-1, conditions)  # (P, R)
-        itself = own == torch.arange(slots, device=own.device)[:, None, None]
+        if mixtures is None:
+            mixtures = torch.arange(slots, device=own.device)
+        same = mixtures[own] == mixtures[:, None, None]  # (N, P, R)
         keys = embeddings[order]  # (P * R, D)
-        weights = self._weights(embeddings, keys, itself)  # (J, N, P, R)
+        weights = self._weights(embeddings, keys, same)  # (J, N, P, R)
         values = keys if self.aggregation == "mean" else self.to_value(keys)
         values = values.reshape(*own.shape, self.heads, -1)  # (P, R, J, d)
         vectors = torch.einsum("jnpr,prjd->npjd", weights, values)
         return F.normalize(vectors.flatten(2), dim=-1)
 
-    def _weights(self, queries, keys, itself):
+    def _weights(self, queries, keys, same):
         if self.aggregation == "mean":
-            scores = torch.zeros(self.heads, *itself.shape, device=keys.device)
+            scores = torch.zeros(self.heads, *same.shape, device=keys.device)
         else:
             scores = self._scores(queries, keys)
-            scores = scores.reshape(self.heads, *itself.shape)
-        return scores.masked_fill(itself, float("-inf")).softmax(-1)
+            scores = scores.reshape(self.heads, *same.shape)
+        return scores.masked_fill(same, float("-inf")).softmax(-1)
 
     def _scores(self, queries, keys):
         width = queries.shape[-1] // self.heads

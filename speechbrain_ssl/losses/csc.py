@@ -220,9 +220,10 @@ class CSCLoss(nn.Module):
             alpha = F.softplus(self.raw_scale)
             distances = (embeddings[:, None] - speaker_vectors).square().sum(-1)
             if self.contrast_set == "inventory":
-                return self._inventory_loss(
-                    embeddings, distances, identities, entries, alpha
+                distances = self._to_inventory(
+                    embeddings, distances, identities, entries
                 )
+                identities = torch.zeros_like(identities)
             logits = -alpha * distances  # (N, P)
             if self.contrast_set == "mixture":
                 member = F.one_hot(identities, logits.shape[1]).float()
@@ -231,13 +232,13 @@ class CSCLoss(nn.Module):
                 logits = logits.masked_fill(absent, float("-inf"))
             return F.cross_entropy(logits, identities)
 
-    def _inventory_loss(self, embeddings, distances, identities, entries, alpha):
+    def _to_inventory(self, embeddings, distances, identities, entries):
+        """Distances to the own vector, then to all rows but the own."""
         table = F.normalize(self.inventory, dim=-1)
         own = distances.gather(1, identities[:, None])  # (N, 1)
         others = torch.cdist(embeddings, table).square()  # (N, S)
         others = others.scatter(1, entries[:, None], float("inf"))
-        logits = -alpha * torch.cat([own, others], dim=1)
-        return F.cross_entropy(logits, torch.zeros_like(identities))
+        return torch.cat([own, others], dim=1)  # (N, 1 + S)
 
     def bound(self, loss: float, identities: int, sources: int) -> float:
         """Lower bound on the mutual information, log |contrast set| - loss.

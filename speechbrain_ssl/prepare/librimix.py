@@ -14,7 +14,12 @@ from typing import Optional, Union
 import pandas as pd
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.manifest import COLUMNS, write_manifest
+from speechbrain_ssl.dataio.manifest import (
+    COLUMNS,
+    read_manifest,
+    write_manifest,
+)
+from speechbrain_ssl.dataio.trials import make_trials, write_trials
 from speechbrain_ssl.prepare.scan import Checks, inspect_all, keep_usable
 
 SOURCE = re.compile(r"s(\d+)_wav")  # a column
@@ -145,3 +150,44 @@ def _utterances(mixture: str, files: Sequence[str]) -> Optional[list[re.Match]]:
         if all(found) and len(found) == len(files):
             return found
     return None
+
+
+def prepare_librimix_verification(
+    save_folder: PathLike,
+    train_csv: PathLike,
+    valid_csv: PathLike,
+    test_csv: PathLike,
+    sample_rate: int = 8000,
+    seed: int = 1234,
+) -> None:
+    """Write train, dev, enrol, test manifests and a trial list of LibriMix.
+
+    The splits of LibriMix share no speaker. Trials are drawn among the clean
+    test sources, across chapters of a speaker where there are several; the
+    evaluation mixes interferers into them.
+
+    Arguments
+    ---------
+    save_folder : str or pathlib.Path
+        Where train.csv, dev.csv, enrol.csv, test.csv and trials.txt go.
+    train_csv, valid_csv, test_csv : str or pathlib.Path
+        Tables of SpeechBrain's LibriMix preparation.
+    sample_rate : int
+        Hz.
+    seed : int
+        Of the trials.
+
+    Raises
+    ------
+    BadInputError
+        See `prepare_librimix_sources` and `make_trials`.
+    """
+    save_folder = Path(save_folder)
+    tables = {"train": train_csv, "dev": valid_csv, "test": test_csv}
+    for name, table in tables.items():
+        path = save_folder / f"{name}.csv"
+        prepare_librimix_sources(table, path, sample_rate)
+    test = read_manifest(save_folder / "test.csv")
+    write_manifest(test, save_folder / "enrol.csv")
+    trials = make_trials(test, seed, targets=3000, nontargets=30000)
+    write_trials(trials, save_folder / "trials.txt")

@@ -22,8 +22,8 @@ SAMPLE_RATE = 16000  # Hz
 HOP = 160  # samples, 10 ms; a window is two hops, a transform three
 BINS = np.linspace(0, 8, 3 * HOP // 2 + 1, dtype="float32")  # kHz
 WARPED = np.log1p(BINS / 0.7) / np.log1p(BINS[-1] / 0.7)  # mel, 0 to 1
-VERSION = 1  # raise it when the same settings make other bytes
-TARGETS = 600  # trials of one speaker at most; five times as many of two
+VERSION = "synthetic 1"  # raise it when the same settings make other bytes
+TARGETS = 600  # at most; and five nontarget trials for each
 
 # Adult male, roughly, in kHz: the first three formants of eight vowels, then
 # the neutral upper ones and all bandwidths.
@@ -69,9 +69,7 @@ speech**, and networks trained on it are of no use elsewhere.
   speakers are low-pitched, odd ones high-pitched.
 - `train.txt`: `<speaker> <path below wav/>`, the training speakers.
 - `trials.txt`: `<1 or 0> <enrol> <test>`, other speakers. A target trial is
-  across sessions; half of the nontarget trials are within one pitch range,
-  as far as there are enough speakers.
-- `corpus.json`: the settings, written last.
+  across sessions; half of the others, where possible, in one pitch range.
 """
 
 
@@ -104,8 +102,7 @@ class _Session:
 def _generator(seed: int, *indices: int) -> Generator:
     # Indices count from one: NumPy pads a short sequence with zeros, so
     # (seed, 1) and (seed, 1, 0) would be the same stream.
-    padded = [seed, *(index + 1 for index in indices), 0, 0][:4]
-    return default_rng(SeedSequence(padded))
+    return default_rng(SeedSequence([seed, *(i + 1 for i in indices)]))
 
 
 def _damping(formant: Any, half_width: float) -> np.ndarray:
@@ -117,12 +114,12 @@ def _damping(formant: Any, half_width: float) -> np.ndarray:
 
 def _draw_voice(seed: int, speaker: int) -> _Voice:
     rng = _generator(seed, speaker)
-    low = speaker % 2 == 0
-    tract = (1.0 if low else 1.16) * np.exp(0.08 * rng.normal())
+    pitch, tract = (205, 1.16) if speaker % 2 else (115, 1.0)
+    tract *= np.exp(0.1 * rng.normal())
     half_widths = np.exp(0.25 * rng.normal(size=7)) * BANDWIDTHS / 2
-    tilt = rng.uniform(0.5, 1.1)  # 1 is -6 dB an octave
+    tilt = rng.uniform(0.3, 1.2)  # 1 is -6 dB an octave
     source = np.maximum(BINS / 0.1, 1) ** -tilt
-    upper = tract * np.exp(0.07 * rng.normal(size=4)) * UPPER
+    upper = tract * np.exp(0.1 * rng.normal(size=4)) * UPPER
     for formant, half_width in zip(upper, half_widths[3:]):
         source = source / _damping(formant, half_width)
     changes = np.exp(rng.normal(size=(3, 6)) * [[0.1], [0.2], [0.2]])
@@ -130,7 +127,7 @@ def _draw_voice(seed: int, speaker: int) -> _Voice:
     friction = levels * np.exp(-0.5 * np.square((BINS - centres) / widths))
     offsets = np.exp(0.07 * rng.normal(size=(8, 3)))
     return _Voice(
-        pitch=(115 if low else 205) * np.exp(0.15 * rng.normal()),
+        pitch=pitch * np.exp(0.15 * rng.normal()),
         pitch_range=rng.uniform(0.8, 2.0),
         jitter=rng.uniform(0.003, 0.02),
         breath=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
@@ -152,8 +149,8 @@ def _draw_smooth_gain(rng: Generator, spread: float) -> np.ndarray:
 def _draw_session(seed: int, speaker: int, session: int) -> _Session:
     rng = _generator(seed, speaker, session)
     return _Session(
-        channel=_draw_smooth_gain(rng, 1.4),
-        noise=_draw_smooth_gain(rng, 1.5) / (BINS + 0.2),
+        channel=_draw_smooth_gain(rng, 1.2),
+        noise=_draw_smooth_gain(rng, 1.0) / (BINS + 0.2) ** 1.5,
         snr=rng.uniform(15, 35),
         pitch=0.5 * rng.normal(),
     )
@@ -169,9 +166,9 @@ def _draw_syllable(voice: _Voice, rng: Generator) -> list:
         (frames, *formants, stress * voicing, kind, stress * gain)
         for frames, voicing, kind, gain in steps
     ]
-    rows.append((rng.uniform(7, 15), *vowel, stress, 0, 0))
+    rows.append((rng.uniform(6, 13), *vowel, stress, 0, 0))
     if rng.random() < 0.2:  # the end of a word
-        rows.append((rng.uniform(8, 30), *vowel, 0, 0, 0))
+        rows.append((rng.uniform(6, 24), *vowel, 0, 0, 0))
     return rows
 
 
@@ -191,9 +188,7 @@ def _draw_tracks(voice: _Voice, rng: Generator) -> tuple:
     return formants, convolve1d(tracks[:, 3:], [0.25, 0.5, 0.25], 0)
 
 
-def _draw_pulses(
-    voice: _Voice, shift: float, frames: int, rng: Generator
-) -> np.ndarray:
+def _draw_pulses(voice: _Voice, shift: float, frames: int, rng: Generator):
     """Glottal pulses of unit power; pitch falls over the utterance."""
     melody = gaussian_filter1d(rng.normal(size=frames), 12)
     melody = melody / melody.std() + np.linspace(1, -1, frames)
@@ -237,9 +232,8 @@ def _render(voice: _Voice, session: _Session, rng: Generator) -> np.ndarray:
     voiced = voice.source
     for formant, half_width in zip(formants.T, voice.half_widths):
         voiced = voiced / _damping(formant[:, None], half_width)  # (T, BINS)
-    breathed = voiced * (0.2 + BINS)  # a breath has a flatter spectrum
-    breath = voice.breath * voicing + gains[:, 1:2]
-    noisy = breath * breathed + gains[:, 2:] @ voice.friction
+    breath = (voice.breath * voicing + gains[:, 1:2]) * (0.2 + BINS)  # flatter
+    noisy = breath * voiced + gains[:, 2:] @ voice.friction
     pulses = _draw_pulses(voice, session.pitch, frames, rng)
     spectra = _spectra(pulses) * (voicing * voiced) + _spectra(hiss) * noisy
     speech = _overlap_add(spectra * session.channel)
@@ -283,8 +277,8 @@ def _write_wavs(folder: Path, settings: dict) -> list:
         for utterance in range(settings["utterances"]):
             path = f"{parent}/utt{utterance}.wav"
             rng = _generator(seed, speaker, session, utterance)
-            samples = _render(voice, place, rng)
-            soundfile.write(folder / "wav" / path, samples, SAMPLE_RATE)
+            wav = _render(voice, place, rng)
+            soundfile.write(folder / "wav" / path, wav, SAMPLE_RATE)
             paths.append((speaker, session, path))
     return paths
 
@@ -325,8 +319,7 @@ def _is_made(folder: Path, settings: dict) -> bool:
         problem = f"it exists and is not a synthetic corpus ({error})"
         refuse(str(folder), [problem], advice)
     if found != settings:
-        problem = f"it holds {found}, asked for is {settings}"
-        refuse(str(folder), [problem], advice)
+        refuse(str(folder), [f"it has {found}, not {settings}"], advice)
     return True
 
 
@@ -337,8 +330,7 @@ def _check_settings(settings: dict) -> None:
         for name, low in least.items()
         if type(settings[name]) is not int or settings[name] < low
     ]
-    advice = "A part needs two speakers, a target trial two sessions."
-    refuse("synthetic corpus", problems, advice)
+    refuse("synthetic corpus", problems, "Correct these numbers.")
 
 
 def make_synthetic_corpus(
@@ -354,13 +346,13 @@ def make_synthetic_corpus(
     bandwidths, spectral tilt, jitter, breathiness, tempo and pitch range. An
     utterance is 2 to 3.5 s of random consonants, vowels and pauses; a session
     adds a smooth channel and a noise floor of 15 to 35 dB. It is for trying
-    recipes where no data are at hand; results on it say nothing about real
-    speech. Source: G. Fant, Acoustic Theory of Speech Production, 1960.
+    recipes without data; results on it say nothing about real speech.
+    Source: G. Fant, Acoustic Theory of Speech Production, 1960.
 
     The last quarter of the speakers, at least two, is for trials. The folder
-    appears complete or not at all, and a complete one is left as it is. A
-    seed gives the same bytes on every run; with another version of NumPy or
-    another processor the last bit of a sample may differ.
+    appears complete or not at all; a complete one is left as it is. A seed
+    gives the same bytes on every run (another NumPy or processor may round
+    the last bit differently).
 
     Arguments
     ---------
@@ -368,10 +360,8 @@ def make_synthetic_corpus(
         Where to make it: absent, empty, or this corpus made earlier.
     speakers : int
         Of training and trials together, at least 4.
-    sessions, utterances : int
+    sessions, utterances, seed : int
         Sessions of a speaker, at least 2; utterances of each, at least 1.
-    seed : int
-        Of all draws, at least 0.
 
     Returns
     -------
@@ -392,7 +382,6 @@ def make_synthetic_corpus(
     """
     folder = Path(folder).resolve()
     settings = {
-        "corpus": "speechbrain_ssl.prepare.synthetic",
         "version": VERSION,
         "speakers": speakers,
         "sessions": sessions,
@@ -406,6 +395,6 @@ def make_synthetic_corpus(
         _replace_when_done(folder, settings)
     except (OSError, soundfile.SoundFileError) as error:
         if not _is_made(folder, settings):  # by another process meanwhile
-            advice = "Name a folder that can be written."
-            refuse(str(folder), [f"it cannot be made: {error}"], advice)
+            problem = f"it cannot be written: {error}"
+            refuse(str(folder), [problem], "Name another folder.")
     return folder

@@ -1,0 +1,220 @@
+"""What a user runs: train, run again, resume, verify; and bad input."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import REPOSITORY, write_voices
+
+import train
+import verify
+
+TINY = [
+    "--identities_per_batch=4",
+    "--steps_per_epoch=3",
+    "--number_of_epochs=2",
+    "--crop_seconds=0.5",
+    "--valid_sirs_db=[0]",
+    "--sirs_db=[5]",
+    "--noprogressbar",
+    "--device=cpu",
+]
+TINY_ECAPA = [
+    "--n_mels=40",
+    "--embedding_dim=16",
+    "--channels=[8,8,8,8,24]",
+    "--mask_channels=8",
+]
+
+
+def options(corpus, output, *more):
+    return [
+        str(REPOSITORY / "hparams" / "csc.yaml"),
+        f"--data_folder={corpus}",
+        f"--test_trials={corpus / 'trials.txt'}",
+        f"--output_folder={output}",
+        *TINY,
+        *TINY_ECAPA,
+        *more,
+    ]
+
+
+def weights(folder):
+    """Tensors of the newest checkpoint of a run."""
+    newest = max((folder / "save").glob("CKPT*"), key=lambda p: p.stat().st_mtime)
+    return torch.load(newest / "encoder.ckpt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def trained(small_corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "csc"
+    assert train.main(options(small_corpus, folder)) == 0
+    return folder
+
+
+def test_a_run_leaves_metrics_scores_and_pictures(trained, capsys):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["method"] == "csc" and metrics["seed"] == 1234
+    assert set(metrics["trials"]) == {"clean", "sir_5"}
+    for figures in metrics["trials"].values():
+        assert 0 <= figures["eer"] <= 1 and 0 <= figures["min_dcf"] <= 1
+        assert (figures["targets"], figures["nontargets"]) == (4, 12)
+        assert set(figures["rules"]) == {"loudest", "best"}
+    assert metrics["trials"]["clean"]["rule"] == "loudest"
+    assert metrics["trials"]["sir_5"]["rule"] == "best"
+    assert "si_snr_improvement" in metrics["trials"]["sir_5"]
+    assert set(metrics["log_mel_statistics"]) == {"clean", "sir_5"}
+    lines = (trained / "scores" / "sir_5.txt").read_text().splitlines()
+    assert len(lines) == 16 and len(lines[0].split()) == 4
+    assert (trained / "plots" / "det.png").stat().st_size > 1000
+    assert (trained / "plots" / "curves.png").stat().st_size > 1000
+    history = json.loads((trained / "history.json").read_text())
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert history[0]["mutual_information_bound"] == pytest.approx(
+        np.log(4) - history[0]["contrastive"]
+    )
+
+
+def test_a_finished_run_says_so_and_changes_nothing(
+    trained, small_corpus, capsys
+):
+    before = (trained / "metrics.json").stat().st_mtime_ns
+    assert train.main(options(small_corpus, trained)) == 0
+    assert "already complete after 2 epochs" in capsys.readouterr().out
+    assert (trained / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_verify_gives_the_number_of_the_training_run(
+    trained, small_corpus, tmp_path
+):
+    arguments = [
+        str(REPOSITORY / "hparams" / "verify.yaml"),
+        f"--source={trained}",
+        f"--trials={small_corpus / 'trials.txt'}",
+        f"--data_folder={small_corpus}",
+        f"--output_folder={tmp_path}",
+        "--sirs_db=[5]",
+        "--device=cpu",
+    ]
+    assert verify.main(arguments) == 0
+    ours = json.loads((tmp_path / "metrics.json").read_text())["trials"]
+    theirs = json.loads((trained / "metrics.json").read_text())["trials"]
+    for condition in ("clean", "sir_5"):
+        assert ours[condition]["eer"] == theirs[condition]["eer"]
+        here = (tmp_path / "scores" / f"{condition}.txt").read_text()
+        there = (trained / "scores" / f"{condition}.txt").read_text()
+        assert here == there
+
+
+def test_a_killed_run_resumes_to_the_same_weights(
+    trained, small_corpus, tmp_path, monkeypatch, capsys
+):
+    from speechbrain_ssl.brains.csc import CSCBrain
+
+    class Killed(Exception):
+        pass
+
+    def kill(brain, *_):
+        if brain.optimizer_step == 5:  # the second step of epoch 2
+            raise Killed
+
+    monkeypatch.setattr(CSCBrain, "on_fit_batch_end", kill)
+    arguments = options(small_corpus, tmp_path / "run", "--ckpt_interval_steps=1")
+    arguments.append("--ckpt_interval_minutes=0")
+    with pytest.raises(Killed):
+        train.main(arguments)
+    monkeypatch.undo()
+    assert train.main(arguments) == 0
+    assert "resuming at step 1" in capsys.readouterr().out
+    ours, theirs = weights(tmp_path / "run"), weights(trained)
+    assert len(ours) > 50
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_output_folder_of_another_method_is_refused(
+    trained, small_corpus, tmp_path, capsys
+):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    (other / "run.json").write_text('{"method": "dino"}')
+    assert train.main(options(small_corpus, other)) == 2
+    assert "it holds a run of 'dino'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--identites_per_batch=4"], "did you mean 'identities_per_batch'"),
+        (["--identities_per_batch=200"], "needs 200 identities, the corpus"),
+        (["--contrast_set=bach"], "one of batch, inventory, mixture"),
+        (["--contrast_set=inventory", "--inventory_size=7"], "inventory_size="),
+        (["--test_trials=missing.txt"], "missing.txt"),
+        (["--data_folder=missing"], "missing"),
+    ],
+)
+def test_bad_input_is_one_clear_error_before_training(
+    more, message, small_corpus, tmp_path, capsys
+):
+    assert train.main(options(small_corpus, tmp_path / "run", *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert not (tmp_path / "run" / "history.json").exists()
+
+
+def test_corpus_without_trial_list_is_refused(small_corpus, tmp_path, capsys):
+    arguments = options(small_corpus, tmp_path / "run")
+    arguments = [a for a in arguments if not a.startswith("--test_trials")]
+    assert train.main(arguments) == 2
+    assert "--test_trials=FILE" in capsys.readouterr().err
+
+
+def test_silent_and_stereo_files_stop_training_by_name(tmp_path, capsys):
+    corpus = write_voices(tmp_path / "corpus", speakers=8)
+    wav = corpus / "wav"
+    soundfile.write(wav / "spk00" / "s0" / "00000.wav", np.zeros(16000), 16000)
+    stereo = np.random.default_rng(1).normal(0, 0.1, (16000, 2))
+    soundfile.write(wav / "spk01" / "s0" / "00001.wav", stereo, 16000)
+    (corpus / "trials.txt").write_text(
+        "1 spk06/s0/00000.wav spk06/s0/00001.wav\n"
+        "0 spk06/s0/00000.wav spk07/s0/00001.wav\n"
+    )
+    assert train.main(options(corpus, tmp_path / "run")) == 2
+    message = capsys.readouterr().err
+    assert "00000.wav" in message and "00001.wav" in message
+    assert train.main(options(corpus, tmp_path / "run", "--bad_files=skip")) == 0
+
+
+def test_missing_yaml_suggests_the_nearest(capsys):
+    assert train.main([str(REPOSITORY / "hparams" / "cscc.yaml")]) == 2
+    assert "did you mean 'csc.yaml'" in capsys.readouterr().err
+    assert train.main([]) == 2
+    assert "no YAML file was given" in capsys.readouterr().err
+
+
+def test_yaml_slips_are_reported_together(tmp_path, capsys):
+    text = (REPOSITORY / "hparams" / "csc.yaml").read_text()
+    text = text.replace("\nworkers:", "\nworker:").replace(
+        "\nmax_grad_norm:", "\nmax_gradnorm:"
+    )
+    (tmp_path / "csc.yaml").write_text(text)
+    assert train.main([str(tmp_path / "csc.yaml")]) == 2
+    message = capsys.readouterr().err
+    assert "the key 'workers' is missing" in message
+    assert "did you mean 'workers'" in message
+    assert "did you mean 'max_grad_norm'" in message
+
+
+def test_verify_names_a_source_that_is_no_run(tmp_path, capsys):
+    arguments = [
+        str(REPOSITORY / "hparams" / "verify.yaml"),
+        f"--source={tmp_path}",
+        "--trials=a",
+        "--data_folder=b",
+        f"--output_folder={tmp_path / 'out'}",
+    ]
+    assert verify.main(arguments) == 2
+    assert "has no hyperparams.yaml" in capsys.readouterr().err

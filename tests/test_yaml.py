@@ -1,0 +1,66 @@
+"""Every YAML loads, is checked and builds what it names."""
+
+import pytest
+from conftest import REPOSITORY, SHARED_DATA
+
+from speechbrain_ssl import experiment
+from speechbrain_ssl.checks import BadInputError
+
+YAMLS = sorted(
+    [*REPOSITORY.glob("hparams/*.yaml"), *REPOSITORY.glob("recipes/*/hparams/*.yaml")]
+)
+PLACES = ("data_folder", "test_trials", "train_csv", "valid_csv", "test_csv")
+
+
+def overrides(path):
+    text = path.read_text()
+    return [f"--{name}=x" for name in PLACES if f"\n{name}: !PLACEHOLDER" in text]
+
+
+def test_all_yamls_are_found():
+    assert len(YAMLS) >= 5
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: f"{p.parts[-3]}/{p.stem}")
+def test_yaml_loads_with_every_key_used(path):
+    if path.stem == "verify":
+        more = ["--source=a", "--trials=b", "--data_folder=c", "--output_folder=d"]
+        keys = experiment.VERIFY_KEYS
+    else:
+        more, keys = overrides(path), experiment.KEYS
+    run = experiment.load([str(path), "--device=cpu", *more], keys)
+    assert set(keys) <= set(run.hparams)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: f"{p.parts[-3]}/{p.stem}")
+def test_header_names_the_command_that_runs_it(path):
+    header = path.read_text().split("\n\n")[0]
+    script = "verify.py" if path.stem == "verify" else "train.py"
+    assert f"{script} {path.relative_to(REPOSITORY).as_posix()}" in header
+
+
+def test_missing_placeholder_is_named():
+    path = REPOSITORY / "recipes" / "VoxCeleb" / "hparams" / "csc.yaml"
+    with pytest.raises(BadInputError, match="data_folder|PLACEHOLDER"):
+        experiment.load([str(path), "--device=cpu"])
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no real speech beside us")
+@pytest.mark.parametrize("name", ["libri_mini", "speech_commands"])
+def test_real_corpora_are_prepared_unchanged(name, tmp_path):
+    from speechbrain_ssl.dataio.manifest import read_manifest
+    from speechbrain_ssl.prepare.corpus import prepare_corpus
+
+    corpus = SHARED_DATA / name
+    prepare_corpus(
+        tmp_path,
+        data_folder=str(corpus),
+        test_trials=str(corpus / "trials.txt"),
+        check_samples=False,
+    )
+    train = read_manifest(tmp_path / "train.csv")
+    dev = read_manifest(tmp_path / "dev.csv")
+    listed = (corpus / "train.txt").read_text().split()[::2]
+    assert set(train["spk_id"]) | set(dev["spk_id"]) == set(listed)
+    assert not set(train["spk_id"]) & set(dev["spk_id"])
+    assert len(train) + len(dev) == len(listed)
