@@ -8,15 +8,15 @@ import sys
 
 import speechbrain as sb
 
-from speechbrain_ssl import experiment
+from speechbrain_ssl import experiment, settings
 from speechbrain_ssl.checks import BadInputError
 
 
 def main(arguments: list[str]) -> int:
     """Run the YAML named first; 0 when it is done, 2 on bad input."""
     try:
-        run = experiment.load(arguments)
-        if experiment.claim_output_folder(run):
+        run = settings.load(arguments)
+        if settings.claim_output_folder(run):
             sb.create_experiment_directory(
                 experiment_directory=run.hparams["output_folder"],
                 hyperparams_to_save=run.yaml,

@@ -9,14 +9,14 @@ import sys
 
 import speechbrain as sb
 
-from speechbrain_ssl import experiment
+from speechbrain_ssl import experiment, settings
 from speechbrain_ssl.checks import BadInputError
 
 
 def main(arguments: list[str]) -> int:
     """Run the YAML named first; 0 when it is done, 2 on bad input."""
     try:
-        run = experiment.load(arguments, experiment.VERIFY_KEYS)
+        run = settings.load(arguments, settings.VERIFY_KEYS)
         sb.utils.logger.setup_logging()
         experiment.verify_source(run)
     except BadInputError as error:

@@ -152,7 +152,9 @@ def heads(mixtures, sources, repeats):
         unit = torch.nn.functional.normalize(embeddings, dim=-1)
         loss(unit, aggregator(unit, identities, 2), identities).backward()
 
-    print(f"  aggregator + CSC loss, both ways     {least(contrast, repeats):9.1f}")
+    print(
+        f"  aggregator + CSC loss, both ways     {least(contrast, repeats):9.1f}"
+    )
     estimates = (sources + 0.3 * torch.randn_like(sources)).requires_grad_()
     separation = SISNRLoss()
 

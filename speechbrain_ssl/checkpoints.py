@@ -54,7 +54,9 @@ class SafeCheckpointer(Checkpointer):
             return None
         final = saved.path.with_name(saved.path.name[len(_PARTIAL) :])
         os.replace(saved.path, final)
-        files = {name: final / path.name for name, path in saved.paramfiles.items()}
+        files = {
+            name: final / path.name for name, path in saved.paramfiles.items()
+        }
         return Checkpoint(final, saved.meta, files)
 
     def _new_checkpoint_dirpath(self):

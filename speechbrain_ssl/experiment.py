@@ -1,26 +1,20 @@
 """From a YAML file to a trained, verified model: what train.py runs."""
 
-import json
 import logging
 import os
-import re
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import (
     ddp_barrier,
-    ddp_init_group,
     if_main_process,
     run_on_main,
 )
-from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ssl.checks import BadInputError, nearest, refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.dataio.trials import halve, make_trials, read_trials
@@ -34,188 +28,11 @@ from speechbrain_ssl.evaluation.verification import (
 )
 from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
 from speechbrain_ssl.pretrained import Pretrained
+from speechbrain_ssl.settings import Run
 
 logger = logging.getLogger(__name__)
 
 INTERFERENCE_SEED = 20210103  # one draw of interferers for every comparison
-
-# Top-level keys that the runner reads; others must be used by the YAML itself,
-# by the Brain or by SpeechBrain.
-KEYS = (
-    "method",
-    "seed",
-    "output_folder",
-    "expected_cost",
-    "prepare",
-    "sample_rate",
-    "label_free_validation",
-    "valid_sirs_db",
-    "sirs_db",
-    "batches",
-    "examples",
-    "workers",
-    "modules",
-    "brain",
-    "opt_class",
-    "number_of_epochs",
-    "epoch_counter",
-    "checkpointer",
-)
-VERIFY_KEYS = (
-    "source",
-    "trials",
-    "data_folder",
-    "output_folder",
-    "sirs_db",
-    "interferers",
-)
-
-
-class Run(NamedTuple):
-    """A YAML file with its overrides, loaded.
-
-    Arguments
-    ---------
-    yaml : str
-        Path of the file.
-    overrides : str
-        Command-line overrides as YAML text.
-    hparams : dict
-        Loaded values.
-    options : dict
-        SpeechBrain's run options.
-    """
-
-    yaml: str
-    overrides: str
-    hparams: dict
-    options: dict
-
-
-def load(arguments: list[str], used: tuple[str, ...] = KEYS) -> Run:
-    """Read YAML and command line; fail on every slip before work starts.
-
-    Arguments
-    ---------
-    arguments : list of str
-        As on the command line: YAML file, `--key=value` overrides and
-        SpeechBrain's run options.
-    used : tuple of str
-        Top-level keys that the caller reads.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    BadInputError
-        If the file is missing, a key is misspelt or a value cannot be used.
-    """
-    if not arguments or arguments[0].startswith("-"):
-        refuse(
-            "command line",
-            ["no YAML file was given"],
-            "Usage: python train.py hparams/csc.yaml [--key=value ...]",
-        )
-    if not Path(arguments[0]).is_file():
-        near = nearest(
-            Path(arguments[0]).name,
-            [path.name for path in Path(arguments[0]).parent.glob("*.yaml")],
-        )
-        refuse(arguments[0], [f"there is no such YAML file{near}"], "Check it.")
-    yaml, options, overrides = sb.parse_arguments(arguments)
-    text = Path(yaml).read_text(encoding="utf-8")
-    keys = re.findall(r"^([A-Za-z_]\w*):", text, flags=re.MULTILINE)
-    given = re.findall(r"^([A-Za-z_]\w*):", overrides, flags=re.MULTILINE)
-    refuse(
-        "command line",
-        [
-            f"--{key} is not a key of {yaml}{nearest(key, keys)}"
-            for key in given
-            if key not in keys
-        ],
-        "Overrides replace top-level keys of the YAML.",
-    )
-    ddp_init_group(options)
-    try:
-        hparams = load_hyperpyyaml(text, overrides)
-    except BadInputError:
-        raise
-    except Exception as error:  # whatever a constructor named in it raises
-        refuse(
-            str(yaml), [f"{type(error).__name__}: {error}"], "Correct the YAML."
-        )
-    _check_keys(yaml, text, keys, hparams, used)
-    return Run(yaml, overrides, hparams, options)
-
-
-def _check_keys(yaml, text, keys, hparams, used):
-    missing = [key for key in used if key not in hparams]
-    referred = set(re.findall(r"<([A-Za-z_]\w*)", text))
-    brain = hparams.get("brain")
-    needed = getattr(getattr(brain, "func", brain), "HPARAMS_NEEDED", ())
-    known = {*used, *referred, *needed, *RunOptions().keys()}
-    problems = [f"the key '{key}' is missing" for key in missing]
-    problems += [
-        f"nothing uses the key '{key}'{nearest(key, known)}"
-        for key in keys
-        if key not in known and not key.startswith("__")
-    ]
-    refuse(str(yaml), problems, "Compare with the YAMLs in hparams/.")
-
-
-def claim_output_folder(run: Run) -> bool:
-    """Make the output folder ours, or say that the run is complete.
-
-    Arguments
-    ---------
-    run : Run
-        The loaded run.
-
-    Returns
-    -------
-    bool
-        False when the run in the folder is complete already.
-
-    Raises
-    ------
-    BadInputError
-        If the folder holds a run of another method or cannot be written.
-    """
-    hparams = run.hparams
-    folder = Path(hparams["output_folder"])
-    note = folder / "run.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write in {folder}")
-    except OSError as error:
-        refuse(
-            f"output_folder {folder}",
-            [f"it cannot be written: {error}"],
-            "Give another one with --output_folder=DIR.",
-        )
-    method = hparams["method"]
-    if note.is_file():
-        other = json.loads(note.read_text(encoding="utf-8"))["method"]
-        problem = f"it holds a run of '{other}'; this is '{method}'"
-        refuse(
-            f"output_folder {folder}",
-            [problem] if other != method else [],
-            "Give another one with --output_folder=DIR.",
-        )
-    metrics = folder / "metrics.json"
-    if metrics.is_file():
-        done = json.loads(metrics.read_text(encoding="utf-8"))["epochs"]
-        if done >= hparams["number_of_epochs"]:
-            print(
-                f"already complete after {done} epochs: {metrics}\n"
-                "Change output_folder or raise number_of_epochs to train more."
-            )
-            return False
-    run_on_main(write_json, args=({"method": method}, note))
-    return True
 
 
 def train(run: Run) -> dict[str, Any]:

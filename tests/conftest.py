@@ -53,8 +53,6 @@ def small_corpus(tmp_path_factory):
         [f"spk{s:02d}/s0/{u:05d}.wav" for u in range(2)] for s in range(12, 16)
     ]
     lines = [f"1 {a} {b}" for a, b in names]
-    lines += [
-        f"0 {a[0]} {b[1]}" for a in names for b in names if a is not b
-    ]
+    lines += [f"0 {a[0]} {b[1]}" for a in names for b in names if a is not b]
     (folder / "trials.txt").write_text("\n".join(lines) + "\n")
     return folder

@@ -44,7 +44,9 @@ def options(corpus, output, *more):
 
 def weights(folder):
     """Tensors of the newest checkpoint of a run."""
-    newest = max((folder / "save").glob("CKPT*"), key=lambda p: p.stat().st_mtime)
+    newest = max(
+        (folder / "save").glob("CKPT*"), key=lambda p: p.stat().st_mtime
+    )
     return torch.load(newest / "encoder.ckpt", weights_only=True)
 
 
@@ -122,7 +124,9 @@ def test_a_killed_run_resumes_to_the_same_weights(
             raise Killed
 
     monkeypatch.setattr(CSCBrain, "on_fit_batch_end", kill)
-    arguments = options(small_corpus, tmp_path / "run", "--ckpt_interval_steps=1")
+    arguments = options(
+        small_corpus, tmp_path / "run", "--ckpt_interval_steps=1"
+    )
     arguments.append("--ckpt_interval_minutes=0")
     with pytest.raises(Killed):
         train.main(arguments)
@@ -185,7 +189,9 @@ def test_silent_and_stereo_files_stop_training_by_name(tmp_path, capsys):
     assert train.main(options(corpus, tmp_path / "run")) == 2
     message = capsys.readouterr().err
     assert "00000.wav" in message and "00001.wav" in message
-    assert train.main(options(corpus, tmp_path / "run", "--bad_files=skip")) == 0
+    assert (
+        train.main(options(corpus, tmp_path / "run", "--bad_files=skip")) == 0
+    )
 
 
 def test_missing_yaml_suggests_the_nearest(capsys):

@@ -101,7 +101,9 @@ def test_batch_and_single_give_the_same_slots(make):
     waves = torch.randn(3, 4800)
     together = encoder(waves)
     alone = encoder(waves[1:2])
-    assert torch.allclose(together.embeddings[1], alone.embeddings[0], atol=1e-4)
+    assert torch.allclose(
+        together.embeddings[1], alone.embeddings[0], atol=1e-4
+    )
     assert torch.allclose(together.estimates[1], alone.estimates[0], atol=1e-4)
 
 
@@ -137,7 +139,9 @@ def slow_vectors(aggregator, embeddings, identities):
     for i in range(slots):
         columns = []
         for n in range(count):
-            keys = [j for j in range(slots) if identities[j] == n and j != i]
+            own = [j for j in range(slots) if identities[j] == identities[i]]
+            keys = [j for j in range(slots) if identities[j] == n]
+            del keys[own.index(i)]  # the query's condition
             query = aggregator.to_query(aggregator.norm_query(embeddings[i]))
             parts = []
             for head in range(heads):
@@ -152,7 +156,9 @@ def slow_vectors(aggregator, embeddings, identities):
                         for j in keys
                     ]
                 ).softmax(0)
-                values = [aggregator.to_value(embeddings[j])[part] for j in keys]
+                values = [
+                    aggregator.to_value(embeddings[j])[part] for j in keys
+                ]
                 parts.append(sum(s * v for s, v in zip(scores, values)))
             columns.append(F.normalize(torch.cat(parts), dim=-1))
         rows.append(torch.stack(columns))

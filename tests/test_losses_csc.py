@@ -183,7 +183,7 @@ def test_bound_never_exceeds_the_log_of_the_contrast_set():
     assert inventory.bound(0.0, 16, 2) == pytest.approx(math.log(50))
 
 
-def test_mean_aggregation_gives_the_exclusive_centroid_softmax():
+def test_mean_aggregation_gives_the_leave_one_out_centroid_softmax():
     torch.manual_seed(6)
     embeddings = F.normalize(torch.randn(12, 8), dim=-1)
     identities = torch.randperm(12) % 4
@@ -195,7 +195,9 @@ def test_mean_aggregation_gives_the_exclusive_centroid_softmax():
     for i in range(12):
         logits = []
         for n in range(4):
-            keys = [j for j in range(12) if identities[j] == n and j != i]
+            own = [j for j in range(12) if identities[j] == identities[i]]
+            keys = [j for j in range(12) if identities[j] == n]
+            del keys[own.index(i)]  # the query's condition
             centroid = F.normalize(embeddings[keys].mean(0), dim=-1)
             logits.append(-2.0 * ((embeddings[i] - centroid) ** 2).sum())
         logits = torch.stack(logits)

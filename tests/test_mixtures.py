@@ -10,6 +10,7 @@ import torch
 from speechbrain_ssl.augment import Augment
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio.mixtures import MixtureDataset, MixtureSampler
+from speechbrain_ssl.schedules import Linear
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_every_identity_meets_others_in_every_condition(
 ):
     plans = sampler(rows, conditions=conditions, sources=sources).plan(1, 0)
     counts = Counter(member for plan in plans for member in plan.identities)
-    assert counts == {member: conditions for member in range(8)}
+    assert counts == dict.fromkeys(range(8), conditions)
     for plan in plans:
         assert len(set(plan.identities)) == len(plan.identities)
         assert len(plan.rows) in (1, sources)
@@ -70,7 +71,16 @@ def test_single_talkers_have_their_share_and_batches_one_size(rows):
         for batch in range(3)
     ]
     assert len(sizes) == 1
-    assert singles[0] == 4 and len(set(singles)) == 1  # 64 slots, 10 %, even
+    assert len(set(singles)) == 1
+    assert singles[0] == 4  # of 34 mixtures
+
+
+def test_single_talkers_follow_a_schedule_over_epochs(rows):
+    share = Linear(1.0, 0.0, 2)
+    counts = [
+        sampler(rows, single_talker_share=share).singles(e) for e in (1, 2, 3)
+    ]
+    assert counts == [[8, 8, 8], [4, 2, 2], [0, 0, 0]]  # 8 of 16 is half
 
 
 def test_crops_of_one_long_recording_do_not_overlap(rows):
@@ -108,7 +118,9 @@ def test_resuming_skips_the_batches_that_are_done(rows):
 
 
 def test_processes_take_different_batches_of_one_epoch(rows):
-    ranks = [sampler(rows, rank=r, processes=2, steps_per_epoch=2) for r in (0, 1)]
+    ranks = [
+        sampler(rows, rank=r, processes=2, steps_per_epoch=2) for r in (0, 1)
+    ]
     both = [batch for rank in ranks for batch in rank]
     single = list(sampler(rows, steps_per_epoch=4))
     assert sorted(both) == sorted(single)
@@ -130,7 +142,7 @@ def test_identity_follows_the_yaml_value(rows):
         ({"identities": 40}, "needs 40 identities, the corpus has 32"),
         ({"conditions": 1}, "2 or more"),
         ({"identities": 2}, "4 or more"),
-        ({"single_talker_share": 0.9}, "0 to 0.5"),
+        ({"single_talker_share": 1.5}, "0 to 1"),
     ],
 )
 def test_impossible_batches_are_refused(rows, changes, message):
@@ -142,7 +154,9 @@ def test_mixture_is_the_sum_of_its_sources_at_the_drawn_levels(rows):
     dataset = MixtureDataset(rows, sources=2, crop_samples=4000)
     for plan in sampler(rows).plan(1, 0):
         item = dataset[plan]
-        assert torch.allclose(item["mixture"], item["sources"].sum(0), atol=1e-6)
+        assert torch.allclose(
+            item["mixture"], item["sources"].sum(0), atol=1e-6
+        )
         assert item["mixture"].abs().max() <= 0.9 + 1e-6
         active = item["identities"] >= 0
         levels = item["sources"].square().mean(-1).sqrt()
@@ -150,7 +164,9 @@ def test_mixture_is_the_sum_of_its_sources_at_the_drawn_levels(rows):
         assert (levels[~active] == 0).all()
         if len(plan.rows) == 2:
             difference = 20 * torch.log10(levels[1] / levels[0])
-            assert difference.item() == pytest.approx(plan.gains_db[1], abs=1e-3)
+            assert difference.item() == pytest.approx(
+                plan.gains_db[1], abs=1e-3
+            )
             assert abs(plan.gains_db[1]) <= 5
 
 

@@ -18,12 +18,15 @@ def test_setup_commands_are_those_of_ci():
     assert 'pip install -e ".[dev]" && pytest' in COMMANDS
     assert 'pip install -q -e ".[dev]"' in script and "\npytest" in script
     assert (
-        'pip install -e ".[plots]" && python train.py hparams/csc.yaml' in COMMANDS
+        'pip install -e ".[plots]" && python train.py hparams/csc.yaml'
+        in COMMANDS
     )
 
 
 def test_commands_name_scripts_yamls_and_keys_that_exist():
-    runs = [c for c in COMMANDS if re.search(r"python (train|verify|benchmarks)", c)]
+    runs = [
+        c for c in COMMANDS if re.search(r"python (train|verify|benchmarks)", c)
+    ]
     assert len(runs) >= 5
     for command in runs:
         words = command.split("python ")[1].split()

@@ -3,18 +3,23 @@
 import pytest
 from conftest import REPOSITORY, SHARED_DATA
 
-from speechbrain_ssl import experiment
+from speechbrain_ssl import settings
 from speechbrain_ssl.checks import BadInputError
 
 YAMLS = sorted(
-    [*REPOSITORY.glob("hparams/*.yaml"), *REPOSITORY.glob("recipes/*/hparams/*.yaml")]
+    [
+        *REPOSITORY.glob("hparams/*.yaml"),
+        *REPOSITORY.glob("recipes/*/hparams/*.yaml"),
+    ]
 )
 PLACES = ("data_folder", "test_trials", "train_csv", "valid_csv", "test_csv")
 
 
 def overrides(path):
     text = path.read_text()
-    return [f"--{name}=x" for name in PLACES if f"\n{name}: !PLACEHOLDER" in text]
+    return [
+        f"--{name}=x" for name in PLACES if f"\n{name}: !PLACEHOLDER" in text
+    ]
 
 
 def test_all_yamls_are_found():
@@ -24,11 +29,16 @@ def test_all_yamls_are_found():
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: f"{p.parts[-3]}/{p.stem}")
 def test_yaml_loads_with_every_key_used(path):
     if path.stem == "verify":
-        more = ["--source=a", "--trials=b", "--data_folder=c", "--output_folder=d"]
-        keys = experiment.VERIFY_KEYS
+        more = [
+            "--source=a",
+            "--trials=b",
+            "--data_folder=c",
+            "--output_folder=d",
+        ]
+        keys = settings.VERIFY_KEYS
     else:
-        more, keys = overrides(path), experiment.KEYS
-    run = experiment.load([str(path), "--device=cpu", *more], keys)
+        more, keys = overrides(path), settings.KEYS
+    run = settings.load([str(path), "--device=cpu", *more], keys)
     assert set(keys) <= set(run.hparams)
 
 
@@ -42,7 +52,7 @@ def test_header_names_the_command_that_runs_it(path):
 def test_missing_placeholder_is_named():
     path = REPOSITORY / "recipes" / "VoxCeleb" / "hparams" / "csc.yaml"
     with pytest.raises(BadInputError, match="data_folder|PLACEHOLDER"):
-        experiment.load([str(path), "--device=cpu"])
+        settings.load([str(path), "--device=cpu"])
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no real speech beside us")

@@ -35,7 +35,10 @@ class CSCBrain(EmbeddingBrain):
     def on_fit_start(self):
         """Check that inventories have one row an identity, then start."""
         count = len(self.sampler.names)
-        losses = [self.hparams.contrastive, self.hparams.modules.get("inventory")]
+        losses = [
+            self.hparams.contrastive,
+            self.hparams.modules.get("inventory"),
+        ]
         sizes = {
             len(loss.inventory)
             for loss in losses
@@ -95,7 +98,7 @@ class CSCBrain(EmbeddingBrain):
             spoken, self.hparams.sources, rounding_mode="floor"
         )
         vectors = self.modules.aggregator(
-            embeddings, identities[spoken], self.hparams.conditions, mixtures
+            embeddings, identities[spoken], self.hparams.conditions
         )
         terms = {
             "separation": separation,

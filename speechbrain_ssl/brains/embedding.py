@@ -136,7 +136,11 @@ class EmbeddingBrain(sb.Brain):
         found = self.checkpointer.find_checkpoint()
         if found is not None and if_main_process():
             epoch, step = found.meta.get("epoch"), self.step
-            where = f"after epoch {epoch}" if epoch else f"at step {step} of an epoch"
+            where = (
+                f"after epoch {epoch}"
+                if epoch
+                else f"at step {step} of an epoch"
+            )
             print(f"resuming {where}: {found.path}", flush=True)
 
     def on_fit_batch_start(self, batch, should_step):
@@ -166,12 +170,16 @@ class EmbeddingBrain(sb.Brain):
         meta = {"epoch": epoch, "loss": train["loss"], **valid}
         if if_main_process():
             self.hparams.train_logger.log_stats(
-                {"epoch": epoch, "lr": rate}, train_stats=train, valid_stats=valid
+                {"epoch": epoch, "lr": rate},
+                train_stats=train,
+                valid_stats=valid,
             )
             logger.info(
                 "epoch %d: %s",
                 epoch,
-                ", ".join(f"{k} {v:.3f}" for k, v in {**train, **valid}.items()),
+                ", ".join(
+                    f"{k} {v:.3f}" for k, v in {**train, **valid}.items()
+                ),
             )
             past = [line for line in self.past() if line["epoch"] < epoch]
             write_json([*past, {"epoch": epoch, **train, **valid}], self.record)

@@ -51,8 +51,9 @@ class MixturePlan(NamedTuple):
 class MixtureSampler(torch.utils.data.Sampler):
     """Plans batches of P identities, each under R interfering conditions.
 
-    Each identity appears in R mixtures with other partners, other crops and
-    other levels; no identity meets itself. A share of the mixtures has one
+    A batch is R conditions one after the other. In each, every identity
+    appears once, with other partners, another crop and another level; no
+    identity meets itself. A share of the mixtures has one
     talker. Crops of one recording do not overlap where it is long enough.
     With several processes each takes its own batches of the same epoch.
 
@@ -192,8 +193,8 @@ class MixtureSampler(torch.utils.data.Sampler):
             )
         return plans
 
-    def singles(self, epoch: int) -> int:
-        """Mixtures of one talker in a batch; the other slots fill mixtures.
+    def singles(self, epoch: int) -> list[int]:
+        """Mixtures of one talker in each condition; the rest fill mixtures.
 
         Arguments
         ---------
@@ -202,13 +203,20 @@ class MixtureSampler(torch.utils.data.Sampler):
 
         Returns
         -------
-        int
+        list of int
+            R numbers; their sum is as near to the share as whole mixtures
+            allow.
         """
         share = value_at(self.single_talker_share, epoch - 1)
         slots = self.identities * self.conditions
         wanted = share * slots / (self.sources - share * (self.sources - 1))
-        free = range(slots % self.sources, slots + 1, self.sources)
-        return min(free, key=lambda count: abs(count - wanted))
+        least = self.identities % self.sources
+        groups = round((wanted - least * self.conditions) / self.sources)
+        each, more = divmod(max(0, groups), self.conditions)
+        return [
+            least + self.sources * (each + (condition < more))
+            for condition in range(self.conditions)
+        ]
 
     def _identities(self, epoch, batch):
         """Every identity comes once before one comes twice."""
@@ -236,20 +244,14 @@ class MixtureSampler(torch.utils.data.Sampler):
             crops += [(row, start + place) for place in places]
         return [crops[i] for i in generator.permutation(len(crops))]
 
-    def _partners(self, single, generator):
+    def _partners(self, singles, generator):
         """Groups of identities; the draw with fewest repeated partners."""
         best = None
         for _ in range(TRIES):
-            order = np.concatenate(
-                [
-                    generator.permutation(self.identities)
-                    for _ in range(self.conditions)
-                ]
-            ).tolist()
-            singles, rest = order[:single], order[single:]
             groups = [
-                tuple(rest[i : i + self.sources])
-                for i in range(0, len(rest), self.sources)
+                group
+                for single in singles
+                for group in self._round(single, generator)
             ]
             pairs = [
                 (min(a, b), max(a, b))
@@ -257,13 +259,19 @@ class MixtureSampler(torch.utils.data.Sampler):
                 for i, a in enumerate(group)
                 for b in group[:i]
             ]
-            faults = len(pairs) - len(set(pairs))
-            faults += 1000 * sum(a == b for a, b in pairs)
-            if best is None or faults < best[0]:
-                best = faults, [(member,) for member in singles] + groups
-            if faults == 0:
+            repeats = len(pairs) - len(set(pairs))
+            if best is None or repeats < best[0]:
+                best = repeats, groups
+            if repeats == 0:
                 break
         return best[1]
+
+    def _round(self, single, generator):
+        """Every identity once: singles, then groups of C."""
+        order = generator.permutation(self.identities).tolist()
+        edges = [*range(single), *range(single, len(order), self.sources)]
+        ends = [*edges[1:], len(order)]
+        return [tuple(order[a:b]) for a, b in zip(edges, ends)]
 
 
 class MixtureDataset(torch.utils.data.Dataset):

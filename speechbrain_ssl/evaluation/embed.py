@@ -131,5 +131,3 @@ def _improvement(estimates, mixtures, sources):
         [after[:, a, 0] + after[:, b, 1] for a, b in pairs]
     ).amax(0)
     return ((best - before.sum(1)) / 2).cpu()
-
-

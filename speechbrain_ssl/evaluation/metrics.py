@@ -215,16 +215,16 @@ def _count_errors(scores: Scores, targets: Labels) -> _Counts:
 
 
 def _equal_error(counts: _Counts) -> tuple[float, float]:
-    # Rates in float32 and the order of the comparison are SpeechBrain's, so
-    # that of two thresholds with equally close rates the same one is taken.
+    # The rates fall and rise, so they are closest on either side of where
+    # they cross. Rounding to float32 and the comparison are SpeechBrain's:
+    # they decide which of two equally close thresholds is taken.
     alarms = counts.false_alarms.astype(np.float32)
     alarms /= np.float32(counts.nontargets)
     misses = counts.misses.astype(np.float32) / np.float32(counts.targets)
     best = max(np.count_nonzero(alarms >= misses) - 1, 0)
     if best + 1 < len(misses):
         gap = abs(float(alarms[best]) - float(misses[best]))
-        if abs(alarms[best + 1] - misses[best + 1]) < gap:
-            best += 1
+        best += float(abs(alarms[best + 1] - misses[best + 1])) < gap
     false_alarm_rate = int(counts.false_alarms[best]) / counts.nontargets
     miss_rate = int(counts.misses[best]) / counts.targets
     value = (false_alarm_rate + miss_rate) / 2
@@ -256,14 +256,14 @@ def _checked(scores: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
         faulty = np.flatnonzero(~np.isfinite(scores))
         problems.append(
             f"{len(faulty)} of {len(scores)} scores are not finite; the first "
-            f"is {scores[faulty[0]]} at position {faulty[0]}"
+            f"is {scores[faulty[0]]} at index {faulty[0]}"
         )
     is_target = targets == 1
     faulty = np.flatnonzero(~is_target & (targets != 0))
     if len(faulty):
         problems.append(
             f"{len(faulty)} of {len(targets)} targets are neither 0 nor 1; the "
-            f"first is {targets[faulty[0]]} at position {faulty[0]}"
+            f"first is {targets[faulty[0]]} at index {faulty[0]}"
         )
     elif is_target.all() or not is_target.any():
         kind = "nontarget" if is_target.all() else "target"

@@ -77,7 +77,9 @@ def cosine_scores(
 
     Example
     -------
-    >>> table = Embeddings(np.eye(2, dtype=np.float32)[:, None], np.ones((2, 1)))
+    >>> table = Embeddings(
+    ...     np.eye(2, dtype=np.float32)[:, None], np.ones((2, 1))
+    ... )
     >>> cosine_scores(table, table, np.array([0, 0]), np.array([0, 1]), "best")
     array([1., 0.], dtype=float32)
     """

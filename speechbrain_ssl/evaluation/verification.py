@@ -112,7 +112,9 @@ def verify(
         si_snr_improvement in decibels.
     """
     targets = trial_list.trials["target"].to_numpy()
-    clean = embed(encoder, trial_list.rows, device, None, f"{label} clean", show)
+    clean = embed(
+        encoder, trial_list.rows, device, None, f"{label} clean", show
+    )
     report = {}
     for condition, interference in trial_list.conditions.items():
         if interference is None:
@@ -140,7 +142,9 @@ def verify(
         figures["scores"] = scores[rule]
         report[condition] = figures
         if scores_folder is not None:
-            _write_scores(trial_list.trials, scores[rule], scores_folder, condition)
+            _write_scores(
+                trial_list.trials, scores[rule], scores_folder, condition
+            )
     return report
 
 

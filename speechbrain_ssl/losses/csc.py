@@ -212,9 +212,7 @@ class CSCLoss(nn.Module):
         torch.Tensor
             Scalar.
         """
-        with torch.autocast(
-            device_type=embeddings.device.type, enabled=False
-        ):
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             speaker_vectors = speaker_vectors.float()
             alpha = F.softplus(self.raw_scale)
@@ -314,9 +312,7 @@ class InventoryLoss(nn.Module):
         torch.Tensor
             Scalar, nats.
         """
-        with torch.autocast(
-            device_type=embeddings.device.type, enabled=False
-        ):
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
             table = F.normalize(self.inventory, dim=-1)
             distances = torch.cdist(embeddings.float(), table).square()
             return F.cross_entropy(
