@@ -25,11 +25,8 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
 
 from speechbrain_ssl.dataio.mixtures import MixtureDataset, MixtureSampler
-from speechbrain_ssl.lobes.csc import (
-    CrossConditionAggregator,
-    SeparativeECAPA,
-    SeparativeEncoder,
-)
+from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
+from speechbrain_ssl.lobes.csc import SeparativeECAPA, SeparativeEncoder
 from speechbrain_ssl.losses.csc import CSCLoss, SISNRLoss
 
 SAMPLES = 24000  # 1.5 s at 16 kHz
@@ -72,6 +69,7 @@ class DualPathRNN(torch.nn.Module):
         )
 
     def forward(self, mixtures):
+        """(B, T) mixtures to (B, 2, T) estimates."""
         encoded = self.encoder(mixtures)
         return torch.stack(
             [self.decoder(encoded * mask) for mask in self.masks(encoded)], 1

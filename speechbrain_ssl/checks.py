@@ -76,3 +76,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def check_sizes(**sizes: tuple) -> None:
+    """Refuse sizes that do not fit, all in one message.
+
+    Arguments
+    ---------
+    **sizes
+        Name to (fits, given, expected).
+
+    Raises
+    ------
+    BadInputError
+        If one does not fit.
+    """
+    problems = [
+        f"{name} is {given}; it must be {expected}"
+        for name, (fits, given, expected) in sizes.items()
+        if not fits
+    ]
+    refuse("network sizes", problems, "Correct them in the YAML.")

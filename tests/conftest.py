@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from trees import TRIALS, add
 
 torch.set_num_threads(1)
 
@@ -56,3 +57,15 @@ def small_corpus(tmp_path_factory):
     lines += [f"0 {a[0]} {b[1]}" for a in names for b in names if a is not b]
     (folder / "trials.txt").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Four training speakers of three files, two test speakers, 0.3 s each."""
+    root = tmp_path / "data"
+    for speaker in ("id1", "id2", "id3", "id4", "id9"):
+        for name in "abc":
+            add(root, f"{speaker}/s/{name}.wav")
+    add(root, "id8/s/a.wav")
+    (tmp_path / "veri.txt").write_text(TRIALS)
+    return root

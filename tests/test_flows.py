@@ -17,9 +17,11 @@ TINY = [
     "--steps_per_epoch=3",
     "--number_of_epochs=2",
     "--crop_seconds=0.5",
+    "--split_ratio=[75,25]",
     "--valid_sirs_db=[0]",
     "--sirs_db=[5]",
     "--noprogressbar",
+    "--workers=0",
     "--device=cpu",
 ]
 TINY_ECAPA = [
@@ -31,8 +33,7 @@ TINY_ECAPA = [
 
 
 def options(corpus, output, *more):
-    return [
-        str(REPOSITORY / "hparams" / "csc.yaml"),
+    given = [
         f"--data_folder={corpus}",
         f"--test_trials={corpus / 'trials.txt'}",
         f"--output_folder={output}",
@@ -40,6 +41,8 @@ def options(corpus, output, *more):
         *TINY_ECAPA,
         *more,
     ]
+    last = {argument.split("=")[0]: argument for argument in given}
+    return [str(REPOSITORY / "hparams" / "csc.yaml"), *last.values()]
 
 
 def weights(folder):

@@ -6,11 +6,8 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
-from speechbrain_ssl.lobes.csc import (
-    CrossConditionAggregator,
-    SeparativeECAPA,
-    SeparativeEncoder,
-)
+from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
+from speechbrain_ssl.lobes.csc import SeparativeECAPA, SeparativeEncoder
 from speechbrain_ssl.lobes.galr import GALRBlock, overlap_add, segment
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
-from speechbrain_ssl.lobes.csc import CrossConditionAggregator
+from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
 from speechbrain_ssl.losses.csc import CSCLoss, InventoryLoss, SISNRLoss
 
 

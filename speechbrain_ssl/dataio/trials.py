@@ -263,7 +263,7 @@ def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
             na_values=[""],
             encoding="utf-8-sig",
         )
-    except (ValueError, pd.errors.ParserError):
+    except ValueError:  # of the parser or the decoder
         return None
     labels, surplus = columns["target"], columns.pop("surplus")
     faulty = columns.isna().any(axis=None) or surplus.notna().any()

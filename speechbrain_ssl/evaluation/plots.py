@@ -14,9 +14,10 @@ from speechbrain_ssl.evaluation.metrics import Labels, Scores, det_points, eer
 
 logger = logging.getLogger(__name__)
 
-MOST_POINTS = 2000  # of a drawn line: more are not seen, only written
-PERCENTS = (0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 95, 99)
-COLOURS = ("#1f5fa8", "#c8501e", "#2f7d4f", "#7a4aa0", "#8a6d1f", "#555555")
+MOST_POINTS = 2000  # of a drawn line: more cannot be seen
+PERCENTS = (0.01, 0.1, 0.5, 2, 5, 10, 20, 40, 60, 80, 95, 99)
+COLOURS = ("#1f5fa8", "#c8501e", "#2f7d4f", "#7a4aa0", "#9a7b1a", "#444444")
+GRID = {"color": "#dddddd", "linewidth": 0.6}
 
 
 def plot_det(
@@ -55,23 +56,29 @@ def plot_det(
     True
     """
     refuse(str(path), [] if systems else ["there are no systems"], "Give one.")
-    figure = _figure(6, 6)
+    figure = _figure(5.5, 5.5)
     if figure is None:
         return False
     axes = figure.add_subplot(1, 1, 1)
-    smallest, largest = 0.5, 0.5
+    lowest, highest = 0.05, 0.5
     for number, (name, (scores, targets)) in enumerate(systems.items()):
         colour = COLOURS[number % len(COLOURS)]
-        value, threshold = eer(scores, targets)
-        alarms, misses, thresholds = det_points(scores, targets)
-        at = np.searchsorted(thresholds, threshold)
-        label = f"{name} (EER {100 * value:.2f} %)"
-        point = _probit(np.array([alarms[at], misses[at]]))
+        value, _ = eer(scores, targets)
+        alarms, misses, _ = det_points(scores, targets)
         axes.plot(*_thinned(_probit(alarms), _probit(misses)), color=colour)
-        axes.plot(*point, "o", color=colour)
+        label = f"{name}, EER {100 * value:.2f} %"
+        mark = _probit(np.array([value]))
+        axes.plot(mark, mark, "o", color=colour)
         axes.plot([], [], "o-", color=colour, label=label)
-    del smallest, largest
-    return True
+        rates = np.concatenate([alarms, misses])
+        lowest = min(lowest, rates[rates > 0].min())
+        highest = max(highest, min(1.5 * value, 0.99))
+    _draw_probit_axes(axes, lowest, highest)
+    axes.set_xlabel("false alarms (%)")
+    axes.set_ylabel("misses (%)")
+    # Above the axes: within them some system's curve would be hidden.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return _save(figure, path)
 
 
 def plot_curves(
@@ -80,9 +87,119 @@ def plot_curves(
     x_label: str,
     y_label: str,
 ) -> bool:
-    """Training curves, one panel each, e.g. loss terms and validation EER.
+    """Training curves side by side, a panel each: loss terms, validation EER.
+
+    Points that are not finite are left out, so that a failed run can be
+    looked at as well. The last and the lowest value stand above each panel.
+
+    Arguments
+    ---------
+    curves : mapping from str to sequence of (float, float)
+        Title of the panel, and its points from left to right.
+    path : str or pathlib.Path
+        The PNG file; complete or not written at all.
+    x_label, y_label : str
+        What the points are, e.g. "step" and "value"; for all panels.
+
+    Returns
+    -------
+    bool
+        False, with one line logged, where matplotlib is not installed.
+
+    Raises
+    ------
+    BadInputError
+        If there are no curves, or one is not a sequence of pairs.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> curves = {"valid EER": [(1, 0.3), (2, 0.2)]}
+    >>> plot_curves(curves, f"{folder}/training.png", "epoch", "fraction")
+    True
     """
+    lines = {name: np.array(line, dtype=float) for name, line in curves.items()}
+    problems = [] if lines else ["there are no curves"]
+    problems += [
+        f"'{name}' has the shape {line.shape}; it is (points, 2)"
+        for name, line in lines.items()
+        if line.size and (line.ndim != 2 or line.shape[1] != 2)
+    ]
+    refuse(str(path), problems, "Give (x, y) pairs for each curve.")
+    columns = min(len(lines), 3)
+    rows = -(-len(lines) // columns)
+    figure = _figure(0.6 + 3.4 * columns, 0.4 + 2.5 * rows)
+    if figure is None:
+        return False
+    for number, (name, line) in enumerate(lines.items()):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        _draw_curve(axes, name, line.reshape(-1, 2))
+        if number + columns >= len(lines):
+            axes.set_xlabel(x_label)
+        if number % columns == 0:
+            axes.set_ylabel(y_label)
+    return _save(figure, path)
+
+
+def _draw_probit_axes(axes: Any, lowest: float, highest: float) -> None:
+    """Ticks in percent, a grid and the diagonal, from rate to rate."""
+    limits = _probit(np.array([lowest, highest]))
+    axes.plot(limits, limits, color="#999999", linewidth=0.8, linestyle=":")
+    ticks = [tick for tick in PERCENTS if lowest <= tick / 100 <= highest]
+    places = _probit(np.array(ticks) / 100)
+    axes.set_xticks(places, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks(places, [f"{tick:g}" for tick in ticks])
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.grid(**GRID)
+
+
+def _draw_curve(axes: Any, name: str, line: np.ndarray) -> None:
+    line = line[np.isfinite(line).all(axis=1)]
+    axes.set_title(name, loc="left", fontsize=10)
+    axes.grid(**GRID)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not len(line):
+        axes.text(0.5, 0.5, "no finite points", ha="center")
+        axes.set(xticks=[], yticks=[])
+        return
+    x, y = _thinned(line[:, 0], line[:, 1])
+    style = "o-" if len(x) <= 30 else "-"
+    width = 1.4 if len(x) <= 300 else 0.7
+    axes.plot(x, y, style, color=COLOURS[0], linewidth=width, markersize=3)
+    axes.locator_params(axis="x", nbins=5, integer=True)
+    summary = f"last {line[-1, 1]:.3g}, lowest {line[:, 1].min():.3g}"
+    axes.set_title(summary, loc="right", fontsize=8, color="#666666")
+
+
+def _probit(rates: np.ndarray) -> np.ndarray:
+    """Normal deviates of rates; 0 and 1 come to lie outside any axis."""
+    return torch.special.ndtri(
+        torch.from_numpy(rates).clamp(1e-7, 1 - 1e-7)
+    ).numpy()
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most `MOST_POINTS` of a line's points, spread along its length."""
+    """Up to `MOST_POINTS` points of a line, spread evenly along its length."""
+    if len(x) <= MOST_POINTS:
+        return x, y
+    steps = [abs(np.diff(part)) / (np.ptp(part) or 1) for part in (x, y)]
+    length = np.append(0.0, np.cumsum(steps[0] + steps[1]))
+    places = np.linspace(0, length[-1], MOST_POINTS)
+    kept = np.unique(np.searchsorted(length, places))
+    return x[kept], y[kept]
+
+
+def _figure(width: float, height: float) -> Optional[Any]:
+    """Figure in inches that no global state of matplotlib knows about."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        logger.warning('No picture: pip install "speechbrain_ssl[plots]"')
+        return None
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def _save(figure: Any, path: Union[str, Path]) -> bool:
+    with replaced_when_done(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return True
