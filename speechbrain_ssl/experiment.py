@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
+from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.dataio.trials import halve, make_trials, read_trials
@@ -56,11 +57,25 @@ def train(run: Run) -> dict[str, Any]:
     hparams, began = run.hparams, time.time()
     folder = Path(hparams["output_folder"])
     manifests = folder / "manifests"
-    print(f"{hparams['method']}: expect {hparams['expected_cost']}", flush=True)
+    print(
+        f"{hparams['method']}: prepare the corpus, train "
+        f"{hparams['number_of_epochs']} epochs, verify unseen speakers clean and "
+        f"at {hparams['sirs_db']} dB; expect {hparams['expected_cost']}",
+        flush=True,
+    )
     run_on_main(hparams["prepare"], kwargs={"save_folder": manifests})
     rows = read_manifest(manifests / "train.csv")
     dev = read_manifest(manifests / "dev.csv")
     test_trials = _test_trials(hparams, manifests, dev)
+    shared = set(rows["spk_id"]) & set(test_trials.rows["spk_id"])
+    refuse(
+        "training and test speakers",
+        [
+            f"'{speaker}' is in train.csv and in the trials"
+            for speaker in shared
+        ],
+        "Prepare the corpus with this trial list, or leave them out of one.",
+    )
     valid_trials = _valid_trials(hparams, dev, rows)
     sampler = hparams["batches"](
         rows=rows,

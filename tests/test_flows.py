@@ -78,7 +78,7 @@ def test_a_run_leaves_metrics_scores_and_pictures(trained, capsys):
     assert (trained / "plots" / "curves.png").stat().st_size > 1000
     history = json.loads((trained / "history.json").read_text())
     assert [line["epoch"] for line in history] == [1, 2]
-    assert history[0]["mutual_information_bound"] == pytest.approx(
+    assert history[0]["information_bound"] == pytest.approx(
         np.log(4) - history[0]["contrastive"]
     )
 
@@ -195,6 +195,26 @@ def test_silent_and_stereo_files_stop_training_by_name(tmp_path, capsys):
     assert (
         train.main(options(corpus, tmp_path / "run", "--bad_files=skip")) == 0
     )
+
+
+def test_speakers_in_training_and_trials_are_refused(
+    small_corpus, tmp_path, capsys
+):
+    """A preparation of the user's own that leaves trial speakers in."""
+    script = tmp_path / "voxceleb_prepare.py"
+    script.write_text(
+        "from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb as ours\n"
+        "def prepare_voxceleb(data, save, trials, **options):\n"
+        "    ours(data, save, trials, **options)\n"
+        "    text = open(save + '/train.csv').read()\n"
+        "    text = text.replace(',spk01\\n', ',spk12\\n')\n"
+        "    text = text.replace(',spk02\\n', ',spk12\\n')\n"
+        "    open(save + '/train.csv', 'w').write(text)\n"
+    )
+    more = f"--voxceleb_prepare={script}"
+    assert train.main(options(small_corpus, tmp_path / "run", more)) == 2
+    message = capsys.readouterr().err
+    assert "'spk12' is in train.csv and in the trials" in message
 
 
 def test_missing_yaml_suggests_the_nearest(capsys):

@@ -123,4 +123,4 @@ class CSCBrain(EmbeddingBrain):
             self.hparams.identities_per_batch,
             self.hparams.sources,
         )
-        return {"mutual_information_bound": bound}
+        return {"information_bound": bound}

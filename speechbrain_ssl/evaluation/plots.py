@@ -62,14 +62,16 @@ def plot_det(
     axes = figure.add_subplot(1, 1, 1)
     lowest, highest = 0.05, 0.5
     for number, (name, (scores, targets)) in enumerate(systems.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        again, place = divmod(number, len(COLOURS))
+        colour, dash = COLOURS[place], ("-", "--", ":")[again % 3]
         value, _ = eer(scores, targets)
         alarms, misses, _ = det_points(scores, targets)
-        axes.plot(*_thinned(_probit(alarms), _probit(misses)), color=colour)
+        curve = _thinned(_probit(alarms), _probit(misses))
+        axes.plot(*curve, dash, color=colour)
         label = f"{name}, EER {100 * value:.2f} %"
         mark = _probit(np.array([value]))
         axes.plot(mark, mark, "o", color=colour)
-        axes.plot([], [], "o-", color=colour, label=label)
+        axes.plot([], [], f"o{dash}", color=colour, label=label)
         rates = np.concatenate([alarms, misses])
         lowest = min(lowest, rates[rates > 0].min())
         highest = max(highest, min(1.5 * value, 0.99))
