@@ -30,6 +30,7 @@ TINY_ECAPA = [
     "--channels=[8,8,8,8,24]",
     "--mask_channels=8",
 ]
+ONLY_ECAPA = [argument.split("=")[0] for argument in TINY_ECAPA]
 
 
 def options(corpus, output, *more):
@@ -142,6 +143,33 @@ def test_a_killed_run_resumes_to_the_same_weights(
         assert torch.equal(value, theirs[name]), name
 
 
+def test_every_ablation_is_reached_by_overrides(small_corpus, tmp_path):
+    more = [
+        "--number_of_epochs=1",
+        "--steps_per_epoch=2",
+        "--identity=speaker",
+        "--contrast_set=inventory",
+        "--inventory_size=9",
+        "--aggregation=mean",
+        "--conditions=3",
+        "--contrastive_weight=0.5",
+        "--separation_weight=0",
+        "--label_free_validation=True",
+    ]
+    assert train.main(options(small_corpus, tmp_path / "run", *more)) == 0
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert history[0]["loss"] == pytest.approx(0.5 * history[0]["contrastive"])
+
+
+def test_time_domain_encoder_trains_from_its_yaml(small_corpus, tmp_path):
+    given = options(small_corpus, tmp_path / "run", "--number_of_epochs=1")
+    given = [a for a in given[1:] if a.split("=")[0] not in ONLY_ECAPA]
+    yaml = str(REPOSITORY / "hparams" / "csc_galr.yaml")
+    assert train.main([yaml, *given]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["method"] == "csc_galr"
+
+
 def test_output_folder_of_another_method_is_refused(
     trained, small_corpus, tmp_path, capsys
 ):
@@ -170,6 +198,14 @@ def test_bad_input_is_one_clear_error_before_training(
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "history.json").exists()
+
+
+def test_output_folder_that_cannot_be_made_is_refused(
+    small_corpus, tmp_path, capsys
+):
+    (tmp_path / "file").touch()
+    assert train.main(options(small_corpus, tmp_path / "file" / "run")) == 2
+    assert "it cannot be written" in capsys.readouterr().err
 
 
 def test_corpus_without_trial_list_is_refused(small_corpus, tmp_path, capsys):
