@@ -35,7 +35,6 @@ setup(
         "dev": ["matplotlib>=3.7", "pytest>=7.4", "ruff>=0.12,<1"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Topic :: Multimedia :: Sound/Audio :: Speech",
     ],
