@@ -117,6 +117,12 @@ def load(arguments: list[str], used: tuple[str, ...] = KEYS) -> Run:
         hparams = load_hyperpyyaml(text, overrides)
     except BadInputError:
         raise
+    except OSError as error:  # the checkpointer makes the output folder
+        refuse(
+            str(error.filename or yaml),
+            [f"it cannot be read or written: {error.strerror}"],
+            "Give another folder, for example with --output_folder=DIR.",
+        )
     except Exception as error:  # whatever a constructor named in it raises
         refuse(
             str(yaml), [f"{type(error).__name__}: {error}"], "Correct the YAML."

@@ -205,7 +205,9 @@ def test_output_folder_that_cannot_be_made_is_refused(
 ):
     (tmp_path / "file").touch()
     assert train.main(options(small_corpus, tmp_path / "file" / "run")) == 2
-    assert "it cannot be written" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "cannot be read or written" in message
+    assert str(tmp_path / "file" / "run") in message
 
 
 def test_corpus_without_trial_list_is_refused(small_corpus, tmp_path, capsys):
