@@ -72,7 +72,7 @@ def train(run: Run) -> dict[str, Any]:
         "training and test speakers",
         [
             f"'{speaker}' is in train.csv and in the trials"
-            for speaker in shared
+            for speaker in sorted(shared)
         ],
         "Prepare the corpus with this trial list, or leave them out of one.",
     )

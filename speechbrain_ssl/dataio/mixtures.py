@@ -71,8 +71,7 @@ class MixtureSampler(torch.utils.data.Sampler):
         C, talkers of a mixture.
     single_talker_share : float or schedule
         Share of mixtures with one talker, 0 to 1; a schedule is read at the
-        number of epochs done. Starting high is a curriculum: a network that
-        knows no voice yet learns none from mixtures.
+        number of epochs done, so that mixtures can come in gradually.
     level_range_db : float
         Largest level difference between talkers, decibels.
     steps_per_epoch : int
