@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ class SafeCheckpointer(Checkpointer):
     The stock class writes the file that makes a folder count as a checkpoint
     first; a kill during saving leaves a newest checkpoint that cannot be
     loaded. Here a checkpoint is written under another name and renamed when
-    it is complete, so the one before it stays in force until then.
+    it is complete, so the one before it stays in force until then; what a
+    kill left half-written is removed at the next save.
 
     Example
     -------
@@ -54,6 +56,8 @@ class SafeCheckpointer(Checkpointer):
             return None
         final = saved.path.with_name(saved.path.name[len(_PARTIAL) :])
         os.replace(saved.path, final)
+        for left in final.parent.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(left)
         files = {
             name: final / path.name for name, path in saved.paramfiles.items()
         }

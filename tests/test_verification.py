@@ -154,6 +154,9 @@ def test_checkpoint_killed_while_saving_is_not_found(tmp_path, monkeypatch):
         checkpointer.save_checkpoint({"eer": 0.1})
     found = SafeCheckpointer(tmp_path, {"layer": layer}).find_checkpoint()
     assert found.path == good.path
+    del checkpointer.custom_save_hooks["layer"]
+    checkpointer.save_checkpoint({"eer": 0.1})
+    assert not list(tmp_path.glob("partial-*"))
 
 
 def test_random_state_is_restored_only_when_asked(tmp_path):

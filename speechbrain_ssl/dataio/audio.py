@@ -29,17 +29,18 @@ def read_piece(path: str, start: int, stop: int) -> torch.Tensor:
         holds values that are not finite.
     """
     try:
-        wave, _ = soundfile.read(
-            path, start=start, stop=stop, dtype="float32", always_2d=True
-        )
+        with soundfile.SoundFile(path) as file:
+            channels = file.channels
+            file.seek(start)
+            wave = file.read(stop - start, dtype="float32")
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise BadInputError(
             f"{path} cannot be read ({error}); repair or remove the file and "
             "run the preparation again"
         ) from error
-    if wave.shape[1] != 1:
+    if channels != 1:
         raise BadInputError(
-            f"{path} has {wave.shape[1]} channels; one is expected. Mix it "
+            f"{path} has {channels} channels; one is expected. Mix it "
             "down and run the preparation again"
         )
     if len(wave) != stop - start or not np.isfinite(wave).all():
@@ -50,7 +51,7 @@ def read_piece(path: str, start: int, stop: int) -> torch.Tensor:
             f"{path} {fault} between samples {start} and {stop}; the file "
             "changed or is damaged: run the preparation again"
         )
-    return torch.from_numpy(wave[:, 0])
+    return torch.from_numpy(wave)
 
 
 def fit_length(wave: torch.Tensor, samples: int) -> torch.Tensor:
@@ -73,7 +74,9 @@ def fit_length(wave: torch.Tensor, samples: int) -> torch.Tensor:
     >>> fit_length(torch.tensor([1.0, 2.0]), 5)
     tensor([1., 2., 1., 2., 1.])
     """
-    return wave.repeat(-(-samples // len(wave)))[:samples]
+    if len(wave) < samples:
+        wave = wave.repeat(-(-samples // len(wave)))
+    return wave[:samples]
 
 
 def level(wave: torch.Tensor) -> torch.Tensor:

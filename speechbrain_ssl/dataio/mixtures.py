@@ -335,20 +335,19 @@ class MixtureDataset(torch.utils.data.Dataset):
             batch and `entries` (C,) within the corpus; -1 in silent slots.
         """
         generator = np.random.default_rng(plan.seed)
-        sources = torch.zeros(self.sources, self.crop_samples)
-        mixture = torch.zeros(self.crop_samples)
+        waves = torch.zeros(1 + self.sources, self.crop_samples)
+        mixture, sources = waves[0], waves[1:]
         for slot, row in enumerate(plan.rows):
-            wave = self._crop(row, plan.starts[slot], generator)
-            wave = wave * (10 ** (plan.gains_db[slot] / 20) / level(wave))
-            sources[slot] = wave
-            mixture += self.augment.reverberate(wave, generator)
-        peak = torch.maximum(mixture.abs().max(), sources.abs().max())
-        scale = PEAK / peak
-        mixture = self.augment.add_noise(mixture * scale, generator)
+            wave, now = self._crop(row, plan.starts[slot], generator)
+            wanted = 10 ** (plan.gains_db[slot] / 20)
+            torch.mul(wave, wanted / now, out=sources[slot])
+            mixture += self.augment.reverberate(sources[slot], generator)
+        waves *= PEAK / max(abs(edge) for edge in torch.aminmax(waves))
+        mixture = self.augment.add_noise(mixture, generator)
         silent = [-1] * (self.sources - len(plan.rows))
         return {
             "mixture": mixture,
-            "sources": sources * scale,
+            "sources": sources,
             "identities": torch.tensor([*plan.identities, *silent]),
             "entries": torch.tensor(
                 [int(self.entries[row]) for row in plan.rows] + silent
@@ -360,8 +359,10 @@ class MixtureDataset(torch.utils.data.Dataset):
         for _ in range(TRIES):
             stop = min(last, start + self.crop_samples)
             wave = read_piece(self.files[row], start, stop)
-            if level(wave) > SILENCE:
-                return fit_length(wave, self.crop_samples)
+            wave = fit_length(wave, self.crop_samples)
+            loudness = level(wave)
+            if loudness > SILENCE:
+                return wave, loudness
             room = max(0, last - first - self.crop_samples)
             start = first + int(generator.integers(room + 1))
         refuse(
