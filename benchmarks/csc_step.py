@@ -8,7 +8,6 @@ side in this process; other load on the machine moves the times.
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -25,6 +24,8 @@ from speechbrain.lobes.models.dual_path import (
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
 
+from timing import least
+
 from speechbrain_ssl.dataio.audio import read_piece
 from speechbrain_ssl.dataio.mixtures import MixtureDataset, MixtureSampler
 from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
@@ -32,17 +33,6 @@ from speechbrain_ssl.lobes.csc import SeparativeECAPA, SeparativeEncoder
 from speechbrain_ssl.losses.csc import CSCLoss, SISNRLoss
 
 SAMPLES = 24000  # 1.5 s at 16 kHz
-
-
-def least(function, repeats):
-    """Least time of several calls in milliseconds, after one to warm up."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return 1000 * min(times)
 
 
 def corpus(folder, files=64):

@@ -1,5 +1,6 @@
 """Noise and reverberation drawn per item from a generator of its own."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
@@ -76,7 +77,7 @@ class Augment:
             kind = path.relative_to(noise_folder).parts[0]
             self.noises.setdefault(kind, []).append((str(path), samples))
         self.rooms = [
-            _response(path) for path, _ in _audio_files(rir_folder, sample_rate)
+            str(path) for path, _ in _audio_files(rir_folder, sample_rate)
         ]
 
     def reverberate(
@@ -98,7 +99,7 @@ class Augment:
         """
         if not self.rooms or generator.random() >= self.reverb_probability:
             return wave
-        room = self.rooms[generator.integers(len(self.rooms))]
+        room = _response(self.rooms[generator.integers(len(self.rooms))])
         size = next_fast_len(len(wave) + len(room) - 1, real=True)
         spectrum = torch.fft.rfft(wave, size) * torch.fft.rfft(room, size)
         wet = torch.fft.irfft(spectrum, size)
@@ -157,6 +158,6 @@ def _audio_files(folder, sample_rate):
     return [(path, info.frames) for path, info in zip(paths, infos)]
 
 
+@lru_cache(maxsize=256)  # tens of thousands would not fit in memory
 def _response(path):
-    samples = soundfile.info(str(path)).frames
-    return read_piece(str(path), 0, samples)
+    return read_piece(path, 0, soundfile.info(path).frames)

@@ -131,6 +131,7 @@ def train(run: Run) -> dict[str, Any]:
         "log_mel_statistics": without_scores(reports["log-mel"]),
         "epochs": hparams["number_of_epochs"],
         "best_epoch": brain.best_epoch(),
+        "last_epoch": brain.past()[-1],
         "minutes": round(minutes, 1),
     }
     _finish(folder, metrics, reports, test_trials, brain.past())

@@ -135,8 +135,12 @@ def _check_keys(yaml, text, keys, hparams, used):
     missing = [key for key in used if key not in hparams]
     referred = set(re.findall(r"<([A-Za-z_]\w*)", text))
     brain = hparams.get("brain")
-    needed = getattr(getattr(brain, "func", brain), "HPARAMS_NEEDED", ())
-    known = {*used, *referred, *needed, *RunOptions().keys()}
+    brain = getattr(brain, "func", brain)
+    read = {
+        *getattr(brain, "HPARAMS_NEEDED", ()),
+        *getattr(brain, "HPARAMS_OPTIONAL", ()),
+    }
+    known = {*used, *referred, *read, *RunOptions().keys()}
     problems = [f"the key '{key}' is missing" for key in missing]
     problems += [
         f"nothing uses the key '{key}'{nearest(key, known)}"

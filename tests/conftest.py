@@ -43,6 +43,49 @@ def write_voices(folder, speakers, sessions=1, utterances=2, seconds=1.0):
     return Path(folder)
 
 
+TINY_RUN = [
+    "--steps_per_epoch=3",
+    "--number_of_epochs=2",
+    "--split_ratio=[75,25]",
+    "--noprogressbar",
+    "--workers=0",
+    "--device=cpu",
+    "--n_mels=40",
+    "--embedding_dim=16",
+    "--channels=[8,8,8,8,24]",
+]
+TINY_VIEWS = ["--batch_size=8", "--long_seconds=0.5", "--short_seconds=0.25"]
+TINY_HEAD = ["--prototypes=32", "--hidden_dim=16", "--bottleneck_dim=8"]
+
+
+def command_line(yaml, corpus, output, *more):
+    """Arguments of train.py for a small run; the last of a key counts."""
+    given = [
+        f"--data_folder={corpus}",
+        f"--test_trials={corpus / 'trials.txt'}",
+        f"--output_folder={output}",
+        *TINY_RUN,
+        *more,
+    ]
+    last = {argument.split("=")[0]: argument for argument in given}
+    return [str(REPOSITORY / "hparams" / yaml), *last.values()]
+
+
+def dino_options(corpus, output, *more):
+    """Arguments of a small DINO run."""
+    return command_line(
+        "dino.yaml", corpus, output, *TINY_VIEWS, *TINY_HEAD, *more
+    )
+
+
+def newest_weights(folder, module):
+    """Tensors of a module in the newest checkpoint of a run."""
+    newest = max(
+        (folder / "save").glob("CKPT*"), key=lambda p: p.stat().st_mtime
+    )
+    return torch.load(newest / f"{module}.ckpt", weights_only=True)
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory):
     """16 speakers x 1 session x 2 utterances of 1 s, and a trial list.

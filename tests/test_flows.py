@@ -7,51 +7,24 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY, write_voices
+from conftest import REPOSITORY, command_line, newest_weights, write_voices
 
 import train
 import verify
 
 TINY = [
     "--identities_per_batch=4",
-    "--steps_per_epoch=3",
-    "--number_of_epochs=2",
     "--crop_seconds=0.5",
-    "--split_ratio=[75,25]",
     "--valid_sirs_db=[0]",
     "--sirs_db=[5]",
-    "--noprogressbar",
-    "--workers=0",
-    "--device=cpu",
 ]
-TINY_ECAPA = [
-    "--n_mels=40",
-    "--embedding_dim=16",
-    "--channels=[8,8,8,8,24]",
-    "--mask_channels=8",
-]
-ONLY_ECAPA = [argument.split("=")[0] for argument in TINY_ECAPA]
+ONLY_ECAPA = ["--n_mels", "--embedding_dim", "--channels", "--mask_channels"]
 
 
 def options(corpus, output, *more):
-    given = [
-        f"--data_folder={corpus}",
-        f"--test_trials={corpus / 'trials.txt'}",
-        f"--output_folder={output}",
-        *TINY,
-        *TINY_ECAPA,
-        *more,
-    ]
-    last = {argument.split("=")[0]: argument for argument in given}
-    return [str(REPOSITORY / "hparams" / "csc.yaml"), *last.values()]
-
-
-def weights(folder):
-    """Tensors of the newest checkpoint of a run."""
-    newest = max(
-        (folder / "save").glob("CKPT*"), key=lambda p: p.stat().st_mtime
+    return command_line(
+        "csc.yaml", corpus, output, *TINY, "--mask_channels=8", *more
     )
-    return torch.load(newest / "encoder.ckpt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +110,10 @@ def test_a_killed_run_resumes_to_the_same_weights(
     monkeypatch.undo()
     assert train.main(arguments) == 0
     assert "resuming at step 1" in capsys.readouterr().out
-    ours, theirs = weights(tmp_path / "run"), weights(trained)
+    ours, theirs = (
+        newest_weights(folder, "encoder")
+        for folder in (tmp_path / "run", trained)
+    )
     assert len(ours) > 50
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name

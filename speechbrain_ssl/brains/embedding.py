@@ -2,13 +2,13 @@
 
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any, Optional
 
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.train_logger import TensorboardLogger
 
 from speechbrain_ssl.checkpoints import RandomState
 from speechbrain_ssl.checks import nearest, refuse
@@ -17,6 +17,21 @@ from speechbrain_ssl.evaluation.verification import TrialList, verify
 from speechbrain_ssl.schedules import value_at
 
 logger = logging.getLogger(__name__)
+
+
+LOG_STEPS = 50  # between two readings of the loss from the device
+
+
+def groups(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Groups of views (B, V_i, T_i) of a batch, in order.
+
+    Example
+    -------
+    >>> batch = {"labels": torch.zeros(2), "views_0": torch.zeros(2, 2, 9)}
+    >>> [group.shape for group in groups(batch)]
+    [torch.Size([2, 2, 9])]
+    """
+    return [batch[name] for name in sorted(batch) if name[:6] == "views_"]
 
 
 class EmbeddingBrain(sb.Brain):
@@ -51,7 +66,8 @@ class EmbeddingBrain(sb.Brain):
         "train_logger",
         "output_folder",
     )
-    TERMS: tuple[str, ...] = ()  # names that `terms` can return
+    HPARAMS_OPTIONAL: tuple[str, ...] = ("weight_decay", "tensorboard")
+    TERMS: tuple[str, ...] = ()  # what `terms` can return; empty: modules
     EVALUATED = "encoder"  # the module that is scored and published
 
     def __init__(
@@ -71,7 +87,11 @@ class EmbeddingBrain(sb.Brain):
         self.random_state = RandomState()
         if checkpointer is not None:
             checkpointer.add_recoverable("random_state", self.random_state)
-        self.record = Path(hparams["output_folder"]) / "history.json"
+        folder = Path(hparams["output_folder"])
+        self.record = folder / "history.json"
+        self.loggers = [hparams["train_logger"]]
+        if hparams.get("tensorboard"):
+            self.loggers.append(_tensorboard(folder / "tensorboard"))
 
     def _check(self, modules, hparams):
         problems = [
@@ -79,6 +99,7 @@ class EmbeddingBrain(sb.Brain):
             for name in self.MODULES_NEEDED
             if name not in modules
         ]
+        known = self.TERMS or [name for name in modules if name != "encoder"]
         problems += [
             f"the YAML has no '{name}'{nearest(name, hparams)}"
             for name in self.HPARAMS_NEEDED
@@ -86,21 +107,39 @@ class EmbeddingBrain(sb.Brain):
         ]
         problems += [
             f"loss_weights names '{name}', which {type(self).__name__} has "
-            f"not{nearest(name, self.TERMS)}; it has {', '.join(self.TERMS)}"
+            f"not{nearest(name, known)}; it has {', '.join(known)}"
             for name in hparams.get("loss_weights", ())
-            if self.TERMS and name not in self.TERMS
+            if name not in known
         ]
         refuse("the YAML", problems, "Compare with the YAMLs in hparams/.")
 
     def embed(self, batch: dict[str, torch.Tensor]) -> Any:
-        """Training outputs of a batch that is on the device."""
-        raise NotImplementedError
+        """Training outputs of a batch that is on the device.
+
+        Arguments
+        ---------
+        batch : dict
+            By default of `ViewDataset`: `views_0` (B, V_0, T_0), ...
+
+        Returns
+        -------
+        torch.Tensor
+            By default (B, V, D), from one call of the encoder.
+        """
+        return self.modules.encoder(*groups(batch))
 
     def terms(
         self, outputs: Any, batch: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Named scalars of the outputs; `loss_weights` sums them."""
-        raise NotImplementedError
+        """Named scalars of the outputs; `loss_weights` sums them.
+
+        By default every module that `loss_weights` names, called with
+        embeddings (B, V, D) and `labels` (B,).
+        """
+        return {
+            name: self.modules[name](outputs, batch["labels"])
+            for name in self.hparams.loss_weights
+        }
 
     def notes(self, terms: dict[str, float]) -> dict[str, float]:
         """Further figures to log, computed from an epoch's mean terms."""
@@ -120,15 +159,105 @@ class EmbeddingBrain(sb.Brain):
         for name, value in self.terms(predictions, batch).items():
             weight = self.hparams.loss_weights.get(name, 0.0)
             total = total + value_at(weight, self.optimizer_step) * value
-            past = self.sums.get(name, 0.0)
-            self.sums[name] = past + value.detach()  # stays on the device
+            self.add(name, value)
+        self.add("loss", total)
         return total
+
+    def add(self, name: str, value: torch.Tensor) -> None:
+        """Sum a scalar for the epoch's mean; it stays on the device.
+
+        A value that is not finite is left out and its step counted.
+        """
+        value = value.detach()
+        finite = torch.isfinite(value)
+        value = torch.where(finite, value, 0.0)
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        if name == "loss":
+            self.nonfinite = self.nonfinite + ~finite
+
+    def fit_batch(self, batch):
+        """One step as in SpeechBrain, without waiting for the device.
+
+        Arguments
+        ---------
+        batch : dict
+            Of the loader.
+
+        Returns
+        -------
+        torch.Tensor
+            Detached loss on the device.
+        """
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+                loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            share = loss / self.grad_accumulation_factor
+            self.scaler.scale(share).backward()
+        if should_step:
+            self.optimizers_step()
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss.detach()
+
+    def optimizers_step(self):
+        """Clip over all parameters, then step.
+
+        A gradient that is not finite becomes zero, all of it, so that a bad
+        batch leaves the weights whole.
+
+        Differs from SpeechBrain, which clips the first parameter group only
+        and reads every gradient back from the device to check it.
+        """
+        self.scaler.unscale_(self.optimizer)
+        gradients = [
+            p.grad for p in self.modules.parameters() if p.grad is not None
+        ]
+        self.clip(gradients)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
+    @torch.no_grad()
+    def clip(self, gradients: list[torch.Tensor]) -> None:
+        """Scale gradients in place to a norm of at most `max_grad_norm`."""
+        norms = torch.stack(torch._foreach_norm(gradients))
+        norm = torch.linalg.vector_norm(norms)
+        finite = torch.isfinite(norm)
+        scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        if not self.scaler.is_enabled():  # which skips such steps itself
+            scale = torch.where(finite, scale, 0.0)
+            self.nonfinite = self.nonfinite + ~finite
+            for gradient in gradients:
+                gradient.nan_to_num_(0.0, 0.0, 0.0)
+        torch._foreach_mul_(gradients, scale)
+
+    def update_average(self, loss, avg_loss):
+        """Mean loss, read from the device every `LOG_STEPS` steps."""
+        if self.step % LOG_STEPS:
+            return avg_loss
+        self._refuse_nonfinite()
+        return float(self.sums["loss"]) / (self.step - self.first_step)
+
+    def _refuse_nonfinite(self):
+        count = int(self.nonfinite)
+        refuse(
+            "training stopped",
+            [f"{count} times in this epoch loss or gradients were not finite"]
+            if count > self.nonfinite_patience
+            else [],
+            "Lower the learning rate or max_grad_norm; the last checkpoint is "
+            "kept.",
+        )
 
     def on_stage_start(self, stage, epoch=None):
         """Place the sampler and empty the sums."""
         if stage == sb.Stage.TRAIN:
             self.sampler.start_at(epoch, self.step)
             self.sums, self.first_step = {}, self.step
+            self.nonfinite = torch.zeros((), dtype=int, device=self.device)
 
     def on_fit_start(self):
         """Start, or say from where training goes on."""
@@ -149,31 +278,28 @@ class EmbeddingBrain(sb.Brain):
         rate = value_at(self.hparams.learning_rate, self.optimizer_step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        decay = getattr(self.hparams, "weight_decay", None)
+        if decay is not None:  # of the last group: vectors may be the first
+            group["weight_decay"] = value_at(decay, self.optimizer_step)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log, validate and save after an epoch."""
         if stage != sb.Stage.TRAIN:
             return
+        self._refuse_nonfinite()
         steps = max(1, self.step - self.first_step)
         train = {k: float(v) / steps for k, v in self.sums.items()}
-        if not all(map(math.isfinite, train.values())):
-            refuse(
-                f"training stopped in epoch {epoch}",
-                [f"the mean of '{k}' is {v}" for k, v in train.items()],
-                "Lower the learning rate or max_grad_norm; the last "
-                "checkpoint is kept.",
-            )
         train.update(self.notes(train))
-        train["loss"] = float(stage_loss)
         rate = value_at(self.hparams.learning_rate, self.optimizer_step)
         valid = self._validate()
         meta = {"epoch": epoch, "loss": train["loss"], **valid}
         if if_main_process():
-            self.hparams.train_logger.log_stats(
-                {"epoch": epoch, "lr": rate},
-                train_stats=train,
-                valid_stats=valid,
-            )
+            for train_logger in self.loggers:
+                train_logger.log_stats(
+                    {"epoch": epoch, "lr": rate},
+                    train_stats=train,
+                    valid_stats=valid,
+                )
             logger.info(
                 "epoch %d: %s",
                 epoch,
@@ -188,6 +314,10 @@ class EmbeddingBrain(sb.Brain):
         self.checkpointer.save_and_keep_only(
             meta=meta, num_to_keep=1, min_keys=[self.criterion]
         )
+        self.judge(self.past())
+
+    def judge(self, epochs: list[dict[str, float]]) -> None:
+        """Look at the figures of all epochs; a method may stop here."""
 
     def past(self) -> list[dict[str, float]]:
         """Figures of every finished epoch."""
@@ -236,3 +366,14 @@ class EmbeddingBrain(sb.Brain):
         """Load the best checkpoint and score the list, for metrics.json."""
         self.on_evaluate_start(min_key=self.criterion)
         return self.verify(trial_list, scores_folder, self.hparams.method)
+
+
+def _tensorboard(folder):
+    try:
+        return TensorboardLogger(str(folder))
+    except ImportError:
+        refuse(
+            "tensorboard",
+            ["it is True, but the package tensorboard is not installed"],
+            "pip install -e '.[tensorboard]', or leave tensorboard False.",
+        )

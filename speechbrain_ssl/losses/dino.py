@@ -1,0 +1,291 @@
+"""The cross-view loss of DINO, in one pass over the student's logits.
+
+Source: Cho, Pappagari, Zelasko, Moro-Velazquez, Villalba, Dehak,
+"Non-Contrastive Self-supervised Learning for Utterance-Level Information
+Extraction from Speech", Interspeech 2022, arXiv:2208.05413, after Caron et
+al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021,
+arXiv:2104.14294, equations 1 to 4.
+"""
+
+import torch
+from torch import nn
+
+from speechbrain_ssl.checks import check_sizes
+
+
+class DINOLoss(nn.Module):
+    """Cross-entropy of the student's views against the teacher's long ones.
+
+    The teacher's logits are centred, sharpened and turned into probabilities
+    q_u; every student view v but u itself has to predict them:
+
+    L = 1 / (U (V - 1)) sum_u sum_{v != u} mean_B [ - q_u . log p_v ].
+
+    As every q_u sums to one, a term is logsumexp(s_v) - q_u . s_v: one
+    log-sum-exp and one product a view, and no log-softmax for each pair. All
+    of it is computed in float32, whatever the precision around it. After the
+    loss, in training mode, the centre follows the mean teacher logit of all
+    processes (equal batches assumed).
+
+    With `sinkhorn_iterations` the centre gives way to the Sinkhorn-Knopp
+    iteration of SwAV and DINOv2: rows and columns of exp(t / temperature) are
+    normalised in turn, so that all prototypes receive the same mass in each
+    step. It keeps a fast teacher from falling into two or three clusters,
+    which the centre does not.
+
+    Collapse is watched through `entropy` (mean of the teacher's entropies,
+    nats) and `winners` ((U, B), its most probable prototypes) of the last
+    call.
+
+    Source: arXiv:2208.05413, section 2; arXiv:2104.14294, equations 1 to 4.
+
+    Differs: Sinkhorn-Knopp (0 iterations, none, as in the paper by default)
+    is that of Caron et al., NeurIPS 2020, arXiv:2006.09882, as in Oquab et
+    al. 2023, arXiv:2304.07193.
+
+    Arguments
+    ---------
+    prototypes : int
+        K.
+    student_temperature : float
+        Divides the student's logits; 0.1.
+    centre_momentum : float
+        Share of the old centre that is kept at each step, 0 to 1.
+    sinkhorn_iterations : int
+        0: the centre; 3: Sinkhorn-Knopp.
+
+    Raises
+    ------
+    BadInputError
+        If a value is out of range or shapes do not fit.
+
+    Example
+    -------
+    >>> loss = DINOLoss(prototypes=8)
+    >>> student, teacher = torch.randn(6, 4, 8), torch.randn(2, 4, 8)
+    >>> loss(student, teacher, teacher_temperature=0.04).shape
+    torch.Size([])
+    """
+
+    def __init__(
+        self,
+        prototypes: int,
+        student_temperature: float = 0.1,
+        centre_momentum: float = 0.9,
+        sinkhorn_iterations: int = 0,
+    ):
+        super().__init__()
+        check_sizes(
+            prototypes=(prototypes >= 2, prototypes, "2 or more"),
+            student_temperature=(
+                0 < student_temperature <= 1,
+                student_temperature,
+                "above 0 and at most 1",
+            ),
+            centre_momentum=(
+                0 <= centre_momentum <= 1,
+                centre_momentum,
+                "0 to 1",
+            ),
+            sinkhorn_iterations=(
+                sinkhorn_iterations >= 0,
+                sinkhorn_iterations,
+                "0 or more",
+            ),
+        )
+        self.student_temperature = student_temperature
+        self.sinkhorn_iterations = sinkhorn_iterations
+        self.centre_momentum = centre_momentum
+        self.register_buffer("centre", torch.zeros(prototypes))
+        self.entropy = self.winners = None
+
+    def forward(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        teacher_temperature: float,
+    ) -> torch.Tensor:
+        """Mean cross-entropy over pairs of views and the batch.
+
+        Arguments
+        ---------
+        student : torch.Tensor
+            (V, B, K) logits; the first U views are the teacher's.
+        teacher : torch.Tensor
+            (U, B, K) logits; no gradient reaches them.
+        teacher_temperature : float
+            Below the student's, 0.04 to 0.07.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, nats; ln K when the teacher says nothing.
+        """
+        views, batch, prototypes = student.shape
+        longs = len(teacher)
+        check_sizes(
+            teacher=(
+                teacher.shape[1:] == student.shape[1:] and longs <= views,
+                tuple(teacher.shape),
+                f"(at most {views}, {batch}, {prototypes}) as the student's",
+            ),
+            views=(views >= 2, views, "2 or more"),
+            prototypes=(
+                prototypes == len(self.centre),
+                prototypes,
+                f"{len(self.centre)} as the centre",
+            ),
+            teacher_temperature=(
+                0 < teacher_temperature <= 1,
+                teacher_temperature,
+                "above 0 and at most 1",
+            ),
+        )
+        with torch.autocast(student.device.type, enabled=False):
+            targets = self.targets(teacher.detach(), teacher_temperature)
+            loss = _CrossView.apply(student, targets, self.student_temperature)
+            if self.training:
+                self._follow(teacher.detach())
+        return loss
+
+    @torch.no_grad()
+    def targets(
+        self, teacher: torch.Tensor, teacher_temperature: float
+    ) -> torch.Tensor:
+        """Centred and sharpened probabilities, (U, B, K) float32."""
+        if self.sinkhorn_iterations:
+            logits = teacher.float() / teacher_temperature
+            for _ in range(self.sinkhorn_iterations):
+                logits -= logits.logsumexp(-1, keepdim=True)
+                logits -= _over_processes(logits.logsumexp((0, 1)))
+        else:
+            logits = (teacher - self.centre).div_(teacher_temperature)
+        highest, self.winners = logits.max(-1)
+        probabilities = logits.softmax(-1)
+        # logsumexp from the largest term, without another pass
+        total = highest - probabilities.amax(-1).log()
+        expected = torch.linalg.vecdot(probabilities, logits)
+        self.entropy = (total - expected).mean()
+        return probabilities
+
+    @torch.no_grad()
+    def _follow(self, teacher):
+        mean = teacher.float().mean((0, 1))
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(mean)
+            mean /= torch.distributed.get_world_size()
+        self.centre.lerp_(mean, 1 - self.centre_momentum)
+
+
+def _over_processes(sums):
+    """Log-sum-exps of each process to those of all."""
+    if not torch.distributed.is_initialized():
+        return sums
+    highest = sums.clone()
+    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+    total = (sums - highest).exp()
+    torch.distributed.all_reduce(total)
+    return highest + total.log()
+
+
+class VarianceLoss(nn.Module):
+    """Hinge on the standard deviation of every embedding dimension.
+
+    Mean over views and dimensions of max(0, target - std over the batch).
+
+    Source: the diversity regulariser of RDINO (Chen, Zheng, Wang, Cheng,
+    Chen, "Pushing the Limits of Self-Supervised Speaker Verification using
+    Regularized Distillation Framework", ICASSP 2023, arXiv:2211.04168), after
+    VICReg (Bardes, Ponce, LeCun, ICLR 2022, arXiv:2105.04906).
+
+    Differs: it regularises the embedding, not a projection of it.
+
+    Arguments
+    ---------
+    target : float
+        Wanted standard deviation.
+
+    Example
+    -------
+    >>> round(VarianceLoss()(torch.zeros(2, 4, 3)).item(), 4)
+    0.99
+    """
+
+    def __init__(self, target: float = 1.0):
+        super().__init__()
+        self.target = target
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Scalar; embeddings are (V, B, D)."""
+        std = (embeddings.float().var(1) + 1e-4).sqrt()
+        return (self.target - std).clamp(min=0).mean()
+
+
+class CovarianceLoss(nn.Module):
+    """Squared covariances of different embedding dimensions.
+
+    Sum over pairs of dimensions divided by D, mean over views.
+
+    Source and Differs: as `VarianceLoss`.
+
+    Example
+    -------
+    >>> CovarianceLoss()(torch.eye(3).unsqueeze(0)).item() > 0
+    True
+    """
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Scalar; embeddings are (V, B, D)."""
+        _, batch, dim = embeddings.shape
+        with torch.autocast(embeddings.device.type, enabled=False):
+            centred = embeddings.float() - embeddings.float().mean(1, True)
+            covariance = centred.transpose(1, 2) @ centred / (batch - 1)
+        squares = covariance.square()
+        diagonal = squares.diagonal(dim1=1, dim2=2)
+        return (squares.sum((1, 2)) - diagonal.sum(1)).mean() / dim
+
+
+class _CrossView(torch.autograd.Function):
+    """The loss above; the gradient reuses the log-sum-exps."""
+
+    @staticmethod
+    def forward(ctx, student, targets, temperature):
+        views, batch, _ = student.shape
+        longs = len(targets)
+        whole = targets.sum(0)  # (B, K)
+        sums = student.new_empty(views, batch, dtype=torch.float32)
+        loss = 0.0
+        for view in range(views):
+            logits = student[view].float() / temperature
+            sums[view] = logits.logsumexp(-1)
+            target, pairs = _target(whole, targets, view)
+            if pairs:
+                dots = torch.linalg.vecdot(target, logits)
+                loss = loss + (pairs * sums[view] - dots).sum()
+        ctx.save_for_backward(student, targets, sums)
+        ctx.temperature = temperature
+        return loss / (longs * (views - 1) * batch)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, above):
+        student, targets, sums = ctx.saved_tensors
+        views, batch, _ = student.shape
+        terms = len(targets) * (views - 1) * batch
+        factor = above.float() / (terms * ctx.temperature)
+        whole = targets.sum(0)
+        gradient = torch.empty_like(student)
+        for view in range(views):
+            logits = student[view].float() / ctx.temperature
+            target, pairs = _target(whole, targets, view)
+            # pairs x softmax - target
+            logits.sub_(sums[view].unsqueeze(-1)).exp_()
+            gradient[view] = logits.mul_(pairs).sub_(target).mul_(factor)
+        return gradient, None, None
+
+
+def _target(whole, targets, view):
+    """Sum of the teacher views that a student view predicts, their number."""
+    if view < len(targets):
+        return whole - targets[view], len(targets) - 1
+    return whole, len(targets)

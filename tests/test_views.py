@@ -1,0 +1,161 @@
+"""Plans and views of utterances."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import write_voices
+
+from speechbrain_ssl.augment import Augment
+from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.dataio.views import (
+    UtteranceSampler,
+    ViewDataset,
+    ViewPlan,
+)
+
+
+@pytest.fixture(scope="module")
+def ramp(tmp_path_factory):
+    """One file whose samples say where they are, and its manifest row."""
+    path = tmp_path_factory.mktemp("ramp") / "ramp.wav"
+    soundfile.write(path, np.arange(16000) / 16000, 16000, subtype="FLOAT")
+    return pd.DataFrame({"wav": [str(path)], "start": [2000], "stop": [14000]})
+
+
+def rows_of(count):
+    return pd.DataFrame({"wav": [f"{n:03d}" for n in range(count)]})
+
+
+def test_every_utterance_comes_once_before_one_comes_twice():
+    sampler = UtteranceSampler(rows_of(13), 4, seed=1, steps_per_epoch=7)
+    plans = [[plan.row for plan in batch] for batch in sampler]
+    assert len(plans) == len(sampler) == 7
+    for first in (0, 3):  # 3 batches of 4 fit into 13
+        visit = sum(plans[first : first + 3], [])
+        assert len(set(visit)) == 12
+    seeds = {plan.seed for batch in sampler for plan in batch}
+    assert len(seeds) == 28
+
+
+def test_epochs_differ_and_a_resumed_epoch_goes_on():
+    sampler = UtteranceSampler(rows_of(13), 4, seed=1, steps_per_epoch=7)
+    first = list(sampler)
+    sampler.start_at(epoch=1, step=3)
+    assert list(sampler) == first[3:]
+    sampler.start_at(epoch=2, step=0)
+    assert list(sampler) != first
+
+
+def test_processes_share_an_epoch_without_overlap():
+    parts = [
+        list(UtteranceSampler(rows_of(24), 4, 1, rank=rank, processes=2))
+        for rank in (0, 1)
+    ]
+    rows = [plan.row for part in parts for batch in part for plan in batch]
+    assert sorted(rows) == list(range(24))
+
+
+def test_labels_follow_the_identity(tmp_path):
+    rows = rows_of(4).assign(spk_id=["b", "a", "b", "a"])
+    assert list(UtteranceSampler(rows, 2, 1).entries) == [0, 1, 2, 3]
+    speakers = UtteranceSampler(rows, 2, 1, identity="speaker")
+    assert list(speakers.entries) == [1, 0, 1, 0]
+    assert speakers.names == ["a", "b"]
+
+
+def test_views_are_pieces_of_the_manifest_span(ramp):
+    dataset = ViewDataset(ramp, [7], seconds=[0.3, 0.1], views=[2, 4])
+    starts = set()
+    for visit in range(20):
+        item = dataset[ViewPlan(0, (1, 1, visit, 0))]
+        for view in (*item["views_0"], *item["views_1"]):
+            places = (view * 16000).round()
+            assert torch.equal(
+                places - places[0], torch.arange(len(view)).float()
+            )
+            assert 2000 <= places[0] and places[-1] < 14000
+            starts.add(int(places[0]))
+        assert int(item["labels"]) == 7
+    assert len(starts) > 100  # drawn anew for every view
+
+
+def test_the_same_plan_gives_the_same_views(ramp, tmp_path):
+    for kind in ("noise", "music"):
+        (tmp_path / "n" / kind).mkdir(parents=True)
+        draw = np.random.default_rng(0).normal(0, 0.1, 20000)
+        soundfile.write(tmp_path / "n" / kind / "a.wav", draw, 16000)
+    augment = Augment(str(tmp_path / "n"), noise_probability=1.0)
+    datasets = [
+        ViewDataset(ramp, [0], [0.3, 0.1], [2, 4], augment=augment)
+        for _ in range(2)
+    ]
+    plan = ViewPlan(0, (1, 2, 0, 0))
+    one, other = (dataset[plan] for dataset in datasets)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    noises = [
+        view - torch.arange(len(view)) / 16000 - view[0]
+        for view in one["views_0"]
+    ]
+    assert not torch.allclose(*noises, atol=1e-3)  # its own for each view
+
+
+def test_a_file_shorter_than_the_long_crop_is_repeated(ramp):
+    dataset = ViewDataset(ramp, [0], seconds=[1.0, 0.5], views=[2, 1])
+    item = dataset[ViewPlan(0, (1, 1, 0, 0))]
+    whole = torch.arange(2000, 14000).float() / 16000
+    for view in item["views_0"]:
+        torch.testing.assert_close(view[:12000], whole)
+        torch.testing.assert_close(view[12000:], whole[:4000])
+
+
+def test_a_long_file_is_read_in_part(ramp):
+    dataset = ViewDataset(
+        ramp, [0], seconds=[0.1, 0.05], views=[2, 4], span_seconds=0.2
+    )
+    firsts = []
+    for visit in range(30):
+        item = dataset[ViewPlan(0, (1, 1, visit, 0))]
+        starts = [v[0] for v in (*item["views_0"], *item["views_1"])]
+        ends = [v[-1] for v in (*item["views_0"], *item["views_1"])]
+        assert max(ends) - min(starts) < 0.2
+        firsts.append(float(min(starts)))
+    assert max(firsts) - min(firsts) > 0.3  # anywhere in the file
+
+
+def test_clean_views_stay_as_they_are(tmp_path):
+    folder = write_voices(tmp_path / "voices", 1)
+    path = str(next(folder.rglob("*.wav")))
+    rows = pd.DataFrame({"wav": [path], "start": [0], "stop": [16000]})
+    (tmp_path / "n").mkdir()
+    soundfile.write(
+        tmp_path / "n" / "a.wav",
+        np.random.default_rng(0).normal(0, 1, 99),
+        16000,
+    )
+    augment = Augment(str(tmp_path / "n"), noise_probability=1.0)
+    dataset = ViewDataset(rows, [0], [1.0], [3], augment=augment, clean_views=1)
+    views = dataset[ViewPlan(0, (1, 1, 0, 0))]["views_0"]
+    clean = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+    assert torch.equal(views[0], clean)
+    assert not torch.equal(views[1], clean)
+    assert not torch.equal(views[1], views[2])
+
+
+def test_bad_views_are_refused(ramp):
+    for seconds, views, named in (
+        ([0.9, 0.8], [2, 4], "the shortest crop has 12800"),
+        ([0.1, 0.2], [2, 4], "longest first"),
+        ([0.2], [2, 4], "1 lengths are given for 2 groups"),
+        ([0.2, 0.1], [2, 0], "1 or more of each"),
+    ):
+        with pytest.raises(BadInputError, match=named):
+            ViewDataset(ramp, [0], seconds=seconds, views=views)
+
+
+def test_batches_that_the_corpus_cannot_fill_are_refused():
+    with pytest.raises(BadInputError, match="needs 8 utterances, the corpus"):
+        UtteranceSampler(rows_of(7), 4, seed=1, processes=2)
+    with pytest.raises(BadInputError, match="batch_size is 1"):
+        UtteranceSampler(rows_of(7), 1, seed=1)
