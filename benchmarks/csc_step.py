@@ -23,7 +23,6 @@ from speechbrain.lobes.models.dual_path import (
 )
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
-
 from timing import least
 
 from speechbrain_ssl.dataio.audio import read_piece
