@@ -32,7 +32,13 @@ setup(
     ],
     extras_require={
         "plots": ["matplotlib>=3.7"],
-        "dev": ["matplotlib>=3.7", "pytest>=7.4", "ruff>=0.12,<1"],
+        "tensorboard": ["tensorboard>=2.14"],
+        "dev": [
+            "matplotlib>=3.7",
+            "pytest>=7.4",
+            "ruff>=0.12,<1",
+            "tensorboard>=2.14",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -55,7 +55,7 @@ TINY_RUN = [
     "--channels=[8,8,8,8,24]",
 ]
 TINY_VIEWS = ["--batch_size=8", "--long_seconds=0.5", "--short_seconds=0.25"]
-TINY_HEAD = ["--prototypes=32", "--hidden_dim=16", "--bottleneck_dim=8"]
+TINY_HEAD = ["--prototypes=32", "--bottleneck_dim=8"]
 
 
 def command_line(yaml, corpus, output, *more):

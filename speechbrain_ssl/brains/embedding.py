@@ -9,6 +9,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.train_logger import TensorboardLogger
+from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_ssl.checkpoints import RandomState
 from speechbrain_ssl.checks import nearest, refuse
@@ -66,7 +67,11 @@ class EmbeddingBrain(sb.Brain):
         "train_logger",
         "output_folder",
     )
-    HPARAMS_OPTIONAL: tuple[str, ...] = ("weight_decay", "tensorboard")
+    HPARAMS_OPTIONAL: tuple[str, ...] = (
+        "weight_decay",
+        "clip_each_tensor",
+        "tensorboard",
+    )
     TERMS: tuple[str, ...] = ()  # what `terms` can return; empty: modules
     EVALUATED = "encoder"  # the module that is scored and published
 
@@ -175,6 +180,17 @@ class EmbeddingBrain(sb.Brain):
         if name == "loss":
             self.nonfinite = self.nonfinite + ~finite
 
+    def _wrap_distributed(self):
+        """As in SpeechBrain, but on CPU, where torch cannot synchronise batch
+        norm, each process keeps the statistics of its own batches.
+        """
+        if not self.distributed_launch or self.device_type != "cpu":
+            super()._wrap_distributed()
+            return
+        for name, module in self.modules.items():
+            if any(p.requires_grad for p in module.parameters()):
+                self.modules[name] = DistributedDataParallel(module)
+
     def fit_batch(self, batch):
         """One step as in SpeechBrain, without waiting for the device.
 
@@ -222,17 +238,22 @@ class EmbeddingBrain(sb.Brain):
 
     @torch.no_grad()
     def clip(self, gradients: list[torch.Tensor]) -> None:
-        """Scale gradients in place to a norm of at most `max_grad_norm`."""
+        """Scale gradients in place to a norm of at most `max_grad_norm`.
+
+        The norm is that of all of them, or with `clip_each_tensor` each
+        tensor's own.
+        """
         norms = torch.stack(torch._foreach_norm(gradients))
-        norm = torch.linalg.vector_norm(norms)
-        finite = torch.isfinite(norm)
-        scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        finite = torch.isfinite(norms).all()
+        if not getattr(self.hparams, "clip_each_tensor", False):
+            norms = torch.linalg.vector_norm(norms).expand_as(norms)
+        scales = (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
         if not self.scaler.is_enabled():  # which skips such steps itself
-            scale = torch.where(finite, scale, 0.0)
+            scales = torch.where(finite, scales, 0.0)
             self.nonfinite = self.nonfinite + ~finite
             for gradient in gradients:
                 gradient.nan_to_num_(0.0, 0.0, 0.0)
-        torch._foreach_mul_(gradients, scale)
+        torch._foreach_mul_(gradients, list(scales.unbind()))
 
     def update_average(self, loss, avg_loss):
         """Mean loss, read from the device every `LOG_STEPS` steps."""
@@ -293,13 +314,13 @@ class EmbeddingBrain(sb.Brain):
         rate = value_at(self.hparams.learning_rate, self.optimizer_step)
         valid = self._validate()
         meta = {"epoch": epoch, "loss": train["loss"], **valid}
+        for train_logger in self.loggers:  # writes on the main process only
+            train_logger.log_stats(
+                {"epoch": epoch, "lr": rate},
+                train_stats=train,
+                valid_stats=valid,
+            )
         if if_main_process():
-            for train_logger in self.loggers:
-                train_logger.log_stats(
-                    {"epoch": epoch, "lr": rate},
-                    train_stats=train,
-                    valid_stats=valid,
-                )
             logger.info(
                 "epoch %d: %s",
                 epoch,

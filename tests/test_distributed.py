@@ -1,0 +1,101 @@
+"""Two gloo processes against one process with the doubled batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import REPOSITORY, dino_options
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from speechbrain_ssl.lobes.dino import DINOHead
+from speechbrain_ssl.lobes.teacher import Teacher
+from speechbrain_ssl.losses.dino import DINOLoss
+
+STEPS, BATCH = 3, 8
+
+
+class Views(nn.Module):
+    """A linear encoder of groups of views."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(12, 6)
+
+    def forward(self, *groups):
+        return torch.cat([self.layer(group) for group in groups], 1)
+
+
+def dino_steps(rank, processes, sinkhorn):
+    """A few steps on this process's share of each batch."""
+    torch.manual_seed(0)
+    encoder, head = Views(), DINOHead(6, 16, 10, 5)
+    teacher = Teacher(encoder, head)
+    loss = DINOLoss(16, sinkhorn_iterations=sinkhorn)
+    trained = [encoder, head]
+    if processes > 1:
+        trained = [DistributedDataParallel(m) for m in trained]
+    parameters = [p for m in trained for p in m.parameters()]
+    optimiser = torch.optim.SGD(parameters, lr=0.5)
+    share = BATCH // processes
+    mine = slice(rank * share, (rank + 1) * share)
+    for _ in range(STEPS):
+        long, short = torch.randn(BATCH, 2, 12), torch.randn(BATCH, 4, 12)
+        student = trained[1](
+            trained[0](long[mine], short[mine]).transpose(0, 1)
+        )
+        _, seen = teacher.both(long[mine])
+        optimiser.zero_grad()
+        loss(student, seen, 0.04).backward()
+        optimiser.step()
+        teacher.follow(encoder, head, 0.9)
+    state = {**teacher.state_dict(), "centre": loss.centre}
+    return {**state, **head.state_dict(prefix="student.")}
+
+
+def process(rank, folder, sinkhorn):
+    """One of two processes; the results of each go to a file."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    torch.save(dino_steps(rank, 2, sinkhorn), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("sinkhorn", [0, 3])
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, sinkhorn):
+    torch.multiprocessing.spawn(process, (str(tmp_path), sinkhorn), nprocs=2)
+    alone = dino_steps(0, 1, sinkhorn)
+    assert len(alone) > 15
+    for rank in (0, 1):
+        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, value in alone.items():
+            torch.testing.assert_close(
+                state[name], value, rtol=1e-4, atol=1e-5, msg=name
+            )
+
+
+def test_training_runs_on_two_processes(small_corpus, tmp_path):
+    arguments = dino_options(
+        small_corpus,
+        tmp_path / "run",
+        "--batch_size=4",
+        "--distributed_backend=gloo",
+    )
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    command += ["--standalone", "--nproc_per_node=2"]
+    ran = subprocess.run(
+        [*command, str(REPOSITORY / "train.py"), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["epochs"] == 2 and "clean" in metrics["trials"]
