@@ -124,6 +124,25 @@ def test_nt_xent_trains_on_the_same_views(small_corpus, tmp_path):
     assert metrics["method"] == "ntxent" and "clean" in metrics["trials"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "channels"),
+    [("dino_paper", "[4,4,8,8]"), ("dino_ecapa", "[8,8,8,8,24]")],
+)
+def test_recipes_train_when_made_small(
+    recipe, channels, small_corpus, tmp_path
+):
+    arguments = dino_options(
+        small_corpus,
+        tmp_path / "run",
+        f"--channels={channels}",
+        "--number_of_epochs=1",
+    )
+    yaml = REPOSITORY / "recipes/VoxCeleb/hparams" / f"{recipe}.yaml"
+    assert train.main([str(yaml), *arguments[1:]]) == 0
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert "variance" not in history[0]
+
+
 def test_bfloat16_training_agrees_with_float32(small_corpus, tmp_path):
     losses = []
     for precision in ("fp32", "bf16"):

@@ -46,10 +46,11 @@ def test_links_point_at_files():
         assert (REPOSITORY / link).exists(), link
 
 
-def test_ablation_overrides_are_yaml_keys():
-    text = (REPOSITORY / "hparams" / "csc.yaml").read_text()
-    section = README.split("| ablation |")[1].split("\n\n")[0]
-    keys = re.findall(r"--(\w+)=", section)
-    assert len(keys) >= 6
-    for key in keys:
-        assert f"\n{key}:" in text, key
+def test_overrides_in_tables_are_yaml_keys():
+    for title, yaml in (("| ablation |", "csc"), ("| change |", "dino")):
+        text = (REPOSITORY / "hparams" / f"{yaml}.yaml").read_text()
+        section = README.split(title)[1].split("\n\n")[0]
+        keys = re.findall(r"--(\w+)=", section)
+        assert len(keys) >= 6
+        for key in keys:
+            assert f"\n{key}:" in text, key

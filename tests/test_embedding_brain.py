@@ -1,0 +1,140 @@
+"""What EmbeddingBrain adds to SpeechBrain's step."""
+
+import contextlib
+import json
+
+import pytest
+import torch
+from conftest import command_line, dino_options
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import train
+from speechbrain_ssl.brains.embedding import EmbeddingBrain
+
+
+class Reads(TorchDispatchMode):
+    """Counts values read from a tensor into Python: waits on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.off = 0, False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "_local_scalar_dense" in str(function) and not self.off:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+    @contextlib.contextmanager
+    def paused(self):
+        self.off = True
+        yield
+        self.off = False
+
+
+@pytest.mark.parametrize("method", ["dino", "csc", "ntxent"])
+def test_a_step_reads_nothing_back_from_the_device(
+    method, small_corpus, tmp_path, monkeypatch
+):
+    reads, steps = Reads(), []
+    fit_batch = EmbeddingBrain.fit_batch
+
+    def watched(brain, batch):
+        step = brain.optimizer.step
+
+        def optimiser_step(*inputs):
+            with reads.paused():  # Adam keeps its step count on the CPU
+                return step(*inputs)
+
+        monkeypatch.setattr(brain.optimizer, "step", optimiser_step)
+        with reads:
+            loss = fit_batch(brain, batch)
+        monkeypatch.setattr(brain.optimizer, "step", step)
+        steps.append(reads.count)
+        return loss
+
+    monkeypatch.setattr(EmbeddingBrain, "fit_batch", watched)
+    more = ["--number_of_epochs=1"]
+    if method == "csc":
+        more += ["--identities_per_batch=4", "--crop_seconds=0.5"]
+        more += ["--mask_channels=8", "--sirs_db=[]", "--valid_sirs_db=[]"]
+    else:
+        more += ["--batch_size=8", "--long_seconds=0.5", "--short_seconds=0.25"]
+    folder = tmp_path / "run"
+    run = command_line(f"{method}.yaml", small_corpus, folder, *more)
+    assert train.main(run) == 0
+    assert steps == [0, 0, 0]
+    with reads:
+        float(torch.ones(()))
+    assert reads.count == 1  # the watch can see a read
+
+
+class Clipped(EmbeddingBrain):
+    """Only what `clip` reads."""
+
+    def __init__(self, **hparams):
+        self.hparams = type("Hparams", (), hparams)()
+        self.max_grad_norm = 1.0
+        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        self.nonfinite = torch.zeros((), dtype=int)
+
+
+def test_clipping_equals_pytorchs_over_all_tensors_or_each():
+    torch.manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(n, 3)) for n in (1, 4, 2)]
+    gradients = [torch.randn_like(p) * 10**i for i, p in enumerate(parameters)]
+    gradients[0] /= 100
+    for each in (False, True):
+        ours = [g.clone() for g in gradients]
+        Clipped(clip_each_tensor=each).clip(ours)
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient.clone()
+        for group in [[p] for p in parameters] if each else [parameters]:
+            torch.nn.utils.clip_grad_norm_(group, 1.0)
+        for mine, parameter in zip(ours, parameters):
+            torch.testing.assert_close(mine, parameter.grad)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_one_bad_value_makes_the_whole_gradient_zero(bad):
+    gradients = [torch.ones(3), torch.tensor([1.0, bad])]
+    brain = Clipped()
+    brain.clip(gradients)
+    assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
+    assert int(brain.nonfinite) == 1
+
+
+def test_weight_decay_spares_vectors_and_follows_its_schedule(
+    small_corpus, tmp_path, monkeypatch
+):
+    seen = []
+    start = EmbeddingBrain.on_fit_batch_start
+
+    def look(brain, *inputs):
+        start(brain, *inputs)
+        groups = brain.optimizer.param_groups
+        seen.append([(g["weight_decay"], g["lr"]) for g in groups])
+        assert all(p.dim() == 1 for p in groups[0]["params"])
+        assert all(p.dim() > 1 for p in groups[1]["params"])
+
+    monkeypatch.setattr(EmbeddingBrain, "on_fit_batch_start", look)
+    more = ["--number_of_epochs=1", "--weight_decay=0.5", "--peak_rate=0.06"]
+    assert train.main(dino_options(small_corpus, tmp_path / "r", *more)) == 0
+    assert [step[0][0] for step in seen] == [0.0] * 3
+    assert [step[1][0] for step in seen] == [0.5] * 3
+    rates = [step[0][1] for step in seen]
+    assert rates == pytest.approx([0.0, 0.001, 0.002])  # warm-up of 60
+
+
+def test_tensorboard_gets_every_figure(small_corpus, tmp_path):
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    folder = tmp_path / "run"
+    more = ["--number_of_epochs=1", "--tensorboard=True"]
+    assert train.main(dino_options(small_corpus, folder, *more)) == 0
+    record = events.EventAccumulator(str(folder / "tensorboard"))
+    record.Reload()
+    (epoch,) = json.loads((folder / "history.json").read_text())
+    scalar = record.Scalars("teacher_entropy/train")[0]
+    assert scalar.value == pytest.approx(epoch["teacher_entropy"], rel=1e-5)
+    assert "effective_rank/train" in record.Tags()["scalars"]
