@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
-from speechbrain_ssl.losses.aam_supcon import SupConLoss
+from speechbrain_ssl.losses.aam_supcon import AAMLoss, SupConLoss
 
 
 def slow_supcon(embeddings, labels, temperature):
@@ -89,3 +89,88 @@ def test_bad_values_are_refused():
         SupConLoss(temperature=0)
     with pytest.raises(BadInputError, match=r"labels is \(3,\)"):
         SupConLoss()(torch.randn(4, 2, 8), torch.arange(3))
+
+
+def slow_aam(embeddings, labels, weight, margin, scale):
+    """Loops over rows and classes, angles by arc cosine."""
+    total, rows = 0.0, 0
+    for utterance, label in zip(embeddings, labels.tolist()):
+        for view in utterance:
+            logits = []
+            for number, centres in enumerate(weight):
+                cosine = max(
+                    F.cosine_similarity(view, c, dim=0) for c in centres
+                )
+                if number == label:
+                    angle = torch.arccos(cosine)
+                    if angle + margin < math.pi:
+                        cosine = torch.cos(angle + margin)
+                    else:
+                        cosine = cosine - margin * math.sin(margin)
+                logits.append(scale * cosine)
+            logits = torch.stack(logits)
+            total = total - (logits[label] - logits.logsumexp(0))
+            rows += 1
+    return total / rows
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 1.2])
+@pytest.mark.parametrize("subcentres", [1, 3])
+def test_aam_and_its_gradients_equal_the_loops(margin, subcentres):
+    torch.manual_seed(0)
+    loss = AAMLoss(6, 4, margin=margin, scale=8.0, subcentres=subcentres)
+    embeddings = torch.randn(5, 2, 6)
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    with torch.no_grad():  # one row beyond the last angle
+        embeddings[0, 0] = -3 * loss.weight[0, 0] + 0.01
+    embeddings.requires_grad_()
+    ours = loss(embeddings, labels)
+    slow = slow_aam(embeddings, labels, loss.weight, margin, 8.0)
+    torch.testing.assert_close(ours, slow, rtol=1e-5, atol=1e-5)
+    inputs = embeddings, loss.weight
+    for mine, its in zip(
+        torch.autograd.grad(ours, inputs), torch.autograd.grad(slow, inputs)
+    ):
+        torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-5)
+
+
+def test_aam_without_margin_is_the_scaled_cosine_softmax():
+    torch.manual_seed(0)
+    loss = AAMLoss(6, 4, margin=0.0, scale=32.0)
+    embeddings, labels = torch.randn(5, 1, 6), torch.tensor([0, 3, 1, 1, 2])
+    cosines = (
+        F.normalize(embeddings[:, 0], dim=-1)
+        @ F.normalize(loss.weight[:, 0], dim=-1).T
+    )
+    torch.testing.assert_close(
+        loss(embeddings, labels), F.cross_entropy(32 * cosines, labels)
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_aam_gradients_are_finite_where_the_cosine_is_one(sign):
+    loss = AAMLoss(6, 4)
+    embeddings = (sign * loss.weight.detach().clone()).requires_grad_()
+    value = loss(embeddings, torch.arange(4))
+    value.backward()
+    assert value.isfinite() and embeddings.grad.isfinite().all()
+    assert loss.weight.grad.isfinite().all()
+
+
+def test_first_aam_loss_is_that_of_random_vectors():
+    torch.manual_seed(0)
+    embeddings, labels = torch.randn(256, 1, 192), torch.arange(256)
+    for margin, expected in ((0.0, 10.6), (0.2, 17.0), (0.3, 20.1)):
+        value = AAMLoss(192, 2793, margin=margin)(embeddings, labels)
+        assert value.item() == pytest.approx(expected, abs=0.4)
+
+
+def test_bad_aam_values_are_refused():
+    for change, named in (
+        ({"classes": 1}, "classes is 1"),
+        ({"margin": 2.0}, "margin is 2"),
+        ({"scale": 0.0}, "scale is 0"),
+        ({"subcentres": 0}, "subcentres is 0"),
+    ):
+        with pytest.raises(BadInputError, match=named):
+            AAMLoss(**{"embedding_dim": 4, "classes": 3, **change})

@@ -5,6 +5,8 @@ al., "Supervised Contrastive Learning", NeurIPS 2020, arXiv:2004.11362,
 equation 2.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -90,3 +92,105 @@ class SupConLoss(nn.Module):
             # nothing to tell apart: logsumexp of one masked row is -inf
             terms = (contrast - pulled).masked_fill(positives == 0, 0.0)
             return terms.sum() / (has.sum() * views).clamp(min=1)
+
+
+class AAMLoss(nn.Module):
+    """Additive angular margin softmax over speakers, all views alike.
+
+    Cosines with unit class vectors; the angle of the right class grows by the
+    margin before the softmax of the scaled cosines:
+
+    L = mean_i - log softmax_j( s cos(theta_ij + m [j = y_i]) )_{y_i}.
+
+    Where theta + m would pass 180 degrees, cos(theta) - m sin(m) goes on
+    instead. `margin` may be changed between steps.
+
+    Source: Deng et al., "ArcFace", CVPR 2019, arXiv:1801.07698, equation 3;
+    the term of arXiv:2210.16636. Sub-centres: Deng et al., ECCV 2020.
+
+    Differs from SpeechBrain's `AdditiveAngularMargin`: the margin touches the
+    right column only, so no matrix of ones and zeros is made, and the
+    gradient is finite where a cosine is 1 or -1.
+
+    Arguments
+    ---------
+    embedding_dim : int
+        D.
+    classes : int
+        Training speakers.
+    margin : float
+        m, radians, 0 to 0.5.
+    scale : float
+        s, about 30.
+    subcentres : int
+        Vectors of a class, of which the nearest counts; 1 is plain AAM.
+
+    Raises
+    ------
+    BadInputError
+        If a value is out of range.
+
+    Example
+    -------
+    >>> loss = AAMLoss(embedding_dim=8, classes=5)
+    >>> loss(torch.randn(4, 2, 8), torch.tensor([0, 4, 1, 1])).shape
+    torch.Size([])
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        classes: int,
+        margin: float = 0.2,
+        scale: float = 32.0,
+        subcentres: int = 1,
+    ):
+        super().__init__()
+        check_sizes(
+            classes=(classes >= 2, classes, "2 or more"),
+            margin=(0 <= margin < math.pi / 2, margin, "0 to 1.57"),
+            scale=(scale > 0, scale, "above 0"),
+            subcentres=(subcentres >= 1, subcentres, "1 or more"),
+        )
+        self.margin, self.scale = margin, scale
+        self.weight = nn.Parameter(
+            torch.empty(classes, subcentres, embedding_dim)
+        )
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(
+        self, embeddings: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean over views and the batch.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            (B, V, D), of any length.
+        labels : torch.Tensor
+            (B,) integers below `classes`.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, nats.
+        """
+        views = embeddings.shape[1]
+        with torch.autocast(embeddings.device.type, enabled=False):
+            rows = F.normalize(embeddings.float(), dim=-1).flatten(0, 1)
+            centres = F.normalize(self.weight.float(), dim=-1)
+            cosines = (rows @ centres.flatten(0, 1).T).unflatten(
+                1, centres.shape[:2]
+            )
+            cosines = cosines.amax(-1)  # (B V, classes)
+            labels = labels.repeat_interleave(views).unsqueeze(1)
+            right = cosines.gather(1, labels)
+            logits = cosines.scatter(1, labels, self._with_margin(right))
+            return F.cross_entropy(self.scale * logits, labels.squeeze(1))
+
+    def _with_margin(self, cosine):
+        # 1e-7 keeps the root's gradient finite at a cosine of 1 or -1
+        sine = (1 - cosine.square()).clamp(min=1e-7).sqrt()
+        turned = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        beyond = cosine - self.margin * math.sin(self.margin)
+        return torch.where(cosine > -math.cos(self.margin), turned, beyond)
