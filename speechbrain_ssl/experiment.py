@@ -18,7 +18,8 @@ from speechbrain.utils.distributed import (
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
-from speechbrain_ssl.dataio.trials import halve, make_trials, read_trials
+from speechbrain_ssl.dataio.pieces import pieces
+from speechbrain_ssl.dataio.trials import make_trials, read_trials
 from speechbrain_ssl.evaluation import plots
 from speechbrain_ssl.evaluation.baseline import LogMelStatistics
 from speechbrain_ssl.evaluation.verification import (
@@ -152,13 +153,13 @@ def _test_trials(hparams, manifests, dev):
 
 
 def _valid_trials(hparams, dev, pool):
-    """Trials among development speakers, or among quarters of recordings.
+    """Trials among development speakers, or among pieces of recordings.
 
     Training speakers interfere: each development speaker meets most others.
     """
     files = dev.groupby("spk_id")["wav"].nunique()
     if hparams["label_free_validation"] or files.max() < 2:
-        dev = halve(halve(dev.assign(spk_id=dev["wav"])))
+        dev = pieces(dev)
     return TrialList(
         make_trials(dev, hparams["seed"]),
         dev,

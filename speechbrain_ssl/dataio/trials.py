@@ -209,47 +209,6 @@ def make_trials(
     return _as_trials(labels, names[enrol], names[test])
 
 
-def halve(rows: pd.DataFrame) -> pd.DataFrame:
-    """First and second half of every row, as two rows.
-
-    With one utterance a speaker the halves are the only target trials there
-    are. They share the recording, so an error rate on them is too low to
-    stand for one across sessions; it shows whether training goes forward.
-
-    Arguments
-    ---------
-    rows : pandas.DataFrame
-        Manifest rows; `start` and `stop` in samples.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Twice as many rows: a row's ID with `_a`, then with `_b`. An odd
-        sample goes to the second half; other columns are as they were.
-
-    Raises
-    ------
-    BadInputError
-        If a row has fewer than two samples.
-
-    Example
-    -------
-    >>> rows = pd.DataFrame({"ID": ["x"], "start": [10], "stop": [15]})
-    >>> halve(rows).values.tolist()
-    [['x_a', 10, 12], ['x_b', 12, 15]]
-    """
-    short = rows["stop"] - rows["start"] < 2
-    problems = [
-        f"'{name}' has fewer than two samples" for name in rows.loc[short, "ID"]
-    ]
-    refuse("rows to halve", problems, "Leave these rows out.")
-    middle = rows["start"] + (rows["stop"] - rows["start"]) // 2
-    first = rows.assign(ID=rows["ID"] + "_a", stop=middle)
-    second = rows.assign(ID=rows["ID"] + "_b", start=middle)
-    order = np.arange(2 * len(rows)).reshape(2, -1).T.ravel()  # a, b, a, b, ...
-    return pd.concat([first, second]).iloc[order].reset_index(drop=True)
-
-
 def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
     """Trials of a faultless file, None where a line needs a closer look."""
     try:

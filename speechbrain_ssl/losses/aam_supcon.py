@@ -152,7 +152,7 @@ class AAMLoss(nn.Module):
             scale=(scale > 0, scale, "above 0"),
             subcentres=(subcentres >= 1, subcentres, "1 or more"),
         )
-        self.margin, self.scale = margin, scale
+        self.classes, self.margin, self.scale = classes, margin, scale
         self.weight = nn.Parameter(
             torch.empty(classes, subcentres, embedding_dim)
         )

@@ -1,0 +1,37 @@
+"""AAM-SupCon: margin softmax and supervised contrast on the same views."""
+
+from speechbrain_ssl.brains.embedding import EmbeddingBrain
+from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.schedules import value_at
+
+
+class AAMSupConBrain(EmbeddingBrain):
+    """Every named loss over all views of labelled utterances.
+
+    `aam` classifies the training speakers with an angular margin, `supcon`
+    contrasts all views of the batch; `loss_weights` adds them, equally in the
+    paper.
+
+    Source: Li, Mak 2022, arXiv:2210.16636; see the losses.
+    """
+
+    MODULES_NEEDED = ("encoder", "aam", "supcon")
+    HPARAMS_NEEDED = (*EmbeddingBrain.HPARAMS_NEEDED, "margin")
+
+    def on_fit_start(self):
+        """Check that the classifier has one row a speaker, then start."""
+        count, classes = len(self.sampler.names), self.hparams.aam.classes
+        problem = f"it is {classes}, the training manifest has {count} speakers"
+        refuse(
+            "classes",
+            [] if classes == count else [problem],
+            f"Set --classes={count}.",
+        )
+        super().on_fit_start()
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Also set the margin of this step."""
+        super().on_fit_batch_start(batch, should_step)
+        self.hparams.aam.margin = value_at(
+            self.hparams.margin, self.optimizer_step
+        )
