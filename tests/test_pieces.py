@@ -53,6 +53,6 @@ def test_long_recordings_are_cut_into_quarters_short_ones_into_halves(
     assert cut.groupby("spk_id").size().to_dict() == dict.fromkeys(
         rows["wav"], count
     )
-    for wav, parts in cut.groupby("spk_id"):
+    for _, parts in cut.groupby("spk_id"):
         assert parts["start"].tolist() == [0, *parts["stop"][:-1]]
         assert parts["stop"].iloc[-1] == 16000

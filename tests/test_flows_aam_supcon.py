@@ -1,0 +1,55 @@
+"""What a user runs with AAM-SupCon; and bad input."""
+
+import json
+
+import pytest
+from conftest import command_line
+
+import train
+from speechbrain_ssl.brains.aam_supcon import AAMSupConBrain
+
+TINY = ["--batch_size=8", "--crop_seconds=0.5", "--classes=9"]
+
+
+def arguments(corpus, folder, *more):
+    return command_line("aam_supcon.yaml", corpus, folder, *TINY, *more)
+
+
+@pytest.mark.parametrize("alone", ["aam", "supcon", None])
+def test_each_term_and_their_sum_are_reached_by_weights(
+    alone, small_corpus, tmp_path
+):
+    weights = {"aam": 1.0, "supcon": 1.0}
+    if alone is not None:
+        weights = {name: float(name == alone) for name in weights}
+    given = [f"--{name}_weight={value}" for name, value in weights.items()]
+    run = arguments(small_corpus, tmp_path / "run", *given)
+    assert train.main(run) == 0
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    for epoch in history:
+        total = sum(weights[name] * epoch[name] for name in weights)
+        assert epoch["loss"] == pytest.approx(total, rel=1e-5)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["method"] == "aam_supcon" and "clean" in metrics["trials"]
+
+
+def test_margin_follows_its_schedule(small_corpus, tmp_path, monkeypatch):
+    margins = []
+    end = AAMSupConBrain.on_fit_batch_end
+
+    def look(brain, *inputs):
+        margins.append(brain.hparams.aam.margin)
+        end(brain, *inputs)
+
+    monkeypatch.setattr(AAMSupConBrain, "on_fit_batch_end", look)
+    assert train.main(arguments(small_corpus, tmp_path / "run")) == 0
+    expected = [0.2 * step / 12 for step in range(6)]  # 4 epochs of 3 steps
+    assert margins == pytest.approx(expected)
+
+
+def test_classes_that_are_not_the_speakers_are_refused(
+    small_corpus, tmp_path, capsys
+):
+    run = arguments(small_corpus, tmp_path / "run", "--classes=7")
+    assert train.main(run) == 2
+    assert "Set --classes=9" in capsys.readouterr().err
