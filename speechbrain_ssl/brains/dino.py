@@ -80,7 +80,8 @@ class DINOBrain(EmbeddingBrain):
         Arguments
         ---------
         batch : dict
-            `views_0` (B, U, T) long, `views_1` (B, V - U, t) short views.
+            `views_0` (B, U, T) long, `views_1` (B, V - U, t) short views; the
+            teacher sees the long ones or, where given, `clean` (B, U, T).
 
         Returns
         -------
@@ -91,7 +92,8 @@ class DINOBrain(EmbeddingBrain):
         views = groups(batch)
         embeddings = self.modules.encoder(*views).transpose(0, 1)
         logits = self.modules.head(embeddings)
-        return embeddings, logits, *self.hparams.teacher.both(views[0])
+        seen = batch.get("clean", views[0])
+        return embeddings, logits, *self.hparams.teacher.both(seen)
 
     def terms(self, outputs, batch):
         """The DINO loss and the regularisers named in `loss_weights`.
