@@ -143,24 +143,6 @@ def test_clean_views_stay_as_they_are(tmp_path):
     assert not torch.equal(views[1], views[2])
 
 
-def test_clean_copies_are_the_first_group_before_noise(tmp_path):
-    folder = write_voices(tmp_path / "voices", 1)
-    path = str(next(folder.rglob("*.wav")))
-    rows = pd.DataFrame({"wav": [path], "start": [0], "stop": [16000]})
-    (tmp_path / "n").mkdir()
-    noise = np.random.default_rng(0).normal(0, 1, 99)
-    soundfile.write(tmp_path / "n" / "a.wav", noise, 16000)
-    noisy = Augment(str(tmp_path / "n"), noise_probability=1.0)
-    plan, seconds, views = ViewPlan(0, (1, 1, 0, 0)), [0.5, 0.2], [2, 4]
-    plain = ViewDataset(rows, [0], seconds, views)[plan]
-    item = ViewDataset(
-        rows, [0], seconds, views, augment=noisy, clean_copies=True
-    )[plan]
-    assert torch.equal(item["clean"], plain["views_0"])
-    assert not torch.equal(item["clean"], item["views_0"])
-    assert "clean" not in plain
-
-
 def test_bad_views_are_refused(ramp):
     for seconds, views, named in (
         ([0.9, 0.8], [2, 4], "the shortest crop has 12800"),

@@ -80,8 +80,7 @@ class DINOBrain(EmbeddingBrain):
         Arguments
         ---------
         batch : dict
-            `views_0` (B, U, T) long, `views_1` (B, V - U, t) short views; the
-            teacher sees the long ones or, where given, `clean` (B, U, T).
+            `views_0` (B, U, T) long, `views_1` (B, V - U, t) short views.
 
         Returns
         -------
@@ -92,8 +91,7 @@ class DINOBrain(EmbeddingBrain):
         views = groups(batch)
         embeddings = self.modules.encoder(*views).transpose(0, 1)
         logits = self.modules.head(embeddings)
-        seen = batch.get("clean", views[0])
-        return embeddings, logits, *self.hparams.teacher.both(seen)
+        return embeddings, logits, *self.hparams.teacher.both(views[0])
 
     def terms(self, outputs, batch):
         """The DINO loss and the regularisers named in `loss_weights`.

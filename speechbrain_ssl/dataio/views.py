@@ -152,9 +152,7 @@ class ViewDataset(torch.utils.data.Dataset):
     augment : Augment, optional
         Noise and rooms.
     clean_views : int
-        Views, from the first on, that are left as they are.
-    clean_copies : bool
-        Whether the first group is also given without noise and rooms.
+        Views of the first group that are left as they are.
     span_seconds : float
         Longest piece of a file that is read.
 
@@ -187,7 +185,6 @@ class ViewDataset(torch.utils.data.Dataset):
         sample_rate: int = 16000,
         augment: Optional[Augment] = None,
         clean_views: int = 0,
-        clean_copies: bool = False,
         span_seconds: float = 20.0,
     ):
         self.crops = [round(second * sample_rate) for second in seconds]
@@ -219,7 +216,7 @@ class ViewDataset(torch.utils.data.Dataset):
         self.spans = rows[["start", "stop"]].to_numpy()
         self.entries = entries
         self.augment = augment or Augment()
-        self.clean_views, self.clean_copies = clean_views, clean_copies
+        self.clean_views = clean_views
 
     def __getitem__(self, plan: ViewPlan) -> dict[str, torch.Tensor]:
         """Views of one utterance.
@@ -232,8 +229,7 @@ class ViewDataset(torch.utils.data.Dataset):
         Returns
         -------
         dict
-            `views_0` (V_0, T_0), `views_1` ..., `labels`, a scalar, and with
-            `clean_copies` also `clean` (V_0, T_0).
+            `views_0` (V_0, T_0), `views_1` ... and `labels`, a scalar.
         """
         generator = np.random.default_rng(plan.seed)
         first, last = (int(edge) for edge in self.spans[plan.row])
@@ -254,17 +250,14 @@ class ViewDataset(torch.utils.data.Dataset):
         )
         item, view = {}, 0
         for number, (crop, group) in enumerate(zip(self.crops, starts)):
-            cuts = [
-                fit_length(wave[start : start + crop], crop)
-                for start in group - begin
-            ]
-            if number == 0 and self.clean_copies:
-                item["clean"] = torch.stack(cuts)
-            for place in range(len(cuts)):
+            cuts = []
+            for start in group - begin:
+                cut = fit_length(wave[start : start + crop], crop)
                 if view >= self.clean_views:
                     own = np.random.default_rng((*plan.seed, view))
-                    cut = self.augment.reverberate(cuts[place], own)
-                    cuts[place] = self.augment.add_noise(cut, own)
+                    cut = self.augment.reverberate(cut, own)
+                    cut = self.augment.add_noise(cut, own)
+                cuts.append(cut)
                 view += 1
             item[f"views_{number}"] = torch.stack(cuts)
         item["labels"] = torch.tensor(int(self.entries[plan.row]))
