@@ -111,8 +111,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
+    torch.set_num_threads(1)  # as in a loader's worker
     with tempfile.TemporaryDirectory() as folder:
         rows = corpus(folder)
         sampler = MixtureSampler(
@@ -130,6 +130,7 @@ def main():
         reader = f"{MixtureDataset.__module__}.read_piece"
         with mock.patch(reader, lambda path, start, stop: crop):
             mixing = least(mix, repeats)
+    torch.set_num_threads(arguments.threads)
     mixtures = torch.stack([item["mixture"] for item in items])
     sources = torch.stack([item["sources"] for item in items])
     print(

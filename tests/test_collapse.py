@@ -19,6 +19,7 @@ from speechbrain_ssl.evaluation.collapse import (
 HEALTHY = {
     "teacher_entropy": 3.0,
     "top_prototype_share": 0.1,
+    "prototypes_in_use": 40,
     "mean_cosine": 0.2,
     "effective_rank": 20.0,
 }
@@ -57,6 +58,7 @@ def test_watch_counts_winners_and_keeps_recent_embeddings():
     [
         ({"teacher_entropy": math.log(64) - 1e-3}, "the same probability"),
         ({"top_prototype_share": 0.95}, "one prototype wins 95 %"),
+        ({"prototypes_in_use": 2}, "2 of 64 are in use"),
         ({"mean_cosine": 0.99999}, "the same .mean cosine"),
         ({"effective_rank": 1.1}, "effective rank 1.1"),
     ],
@@ -85,12 +87,14 @@ def test_a_collapse_is_certain_when_it_lasts(change, named):
         # A sharp teacher and a centre that stays at zero.
         (
             [
-                "--teacher_temperature=0.002",
+                "--teacher_temperature=0.02",
                 "--centre_momentum=1.0",
-                "--first_momentum=0.5",
-                "--peak_rate=0.02",
+                "--first_momentum=0.0",
+                "--peak_rate=0.005",
+                "--head_layers=3",
+                "--head_batch_norm=False",
             ],
-            "one prototype wins 100 %",
+            "one prototype wins",
         ),
     ],
     ids=["uniform", "dominant"],

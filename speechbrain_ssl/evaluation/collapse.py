@@ -1,8 +1,8 @@
 """Signs that a non-contrastive training has collapsed.
 
 Two modes are known: a teacher that gives every prototype the same
-probability, which centring alone leads to, and one prototype that takes
-everything, which sharpening alone leads to (Caron et al. 2021,
+probability, which centring alone leads to, and one prototype (or two) that
+takes everything, which sharpening alone leads to (Caron et al. 2021,
 arXiv:2104.14294, section 5.3). Embeddings that all point one way are the
 outcome of either.
 """
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 UNIFORM = 0.99  # share of ln K above which the teacher says nothing
 DOMINANT = 0.9  # share of views that one prototype may win
+FEW = 2  # prototypes that may share all views
 SAME = 0.9999  # mean cosine above which embeddings are one vector
 LINE = 1.5  # effective rank of embeddings on a line
 
@@ -143,6 +144,7 @@ def verdict(
     >>> epoch = {
     ...     "teacher_entropy": math.log(64),
     ...     "top_prototype_share": 0.1,
+    ...     "prototypes_in_use": 40,
     ...     "mean_cosine": 0.5,
     ...     "effective_rank": 9.0,
     ... }
@@ -168,10 +170,11 @@ def _signs(epoch, prototypes):
             "the teacher gives all prototypes the same probability "
             f"(entropy {entropy:.3f} of at most {whole:.3f} nats)"
         )
-    share = epoch["top_prototype_share"]
-    if share > DOMINANT:
+    share, used = epoch["top_prototype_share"], epoch["prototypes_in_use"]
+    if share > DOMINANT or used <= FEW:
         signs["dominant"] = (
-            f"one prototype wins {100 * share:.0f} % of the teacher's views"
+            f"one prototype wins {100 * share:.0f} % of the teacher's views "
+            f"({used:.0f} of {prototypes} are in use)"
         )
     cosine, rank = epoch["mean_cosine"], epoch["effective_rank"]
     if cosine > SAME or rank < LINE:

@@ -21,9 +21,9 @@ class DINOLoss(nn.Module):
 
     L = 1 / (U (V - 1)) sum_u sum_{v != u} mean_B [ - q_u . log p_v ].
 
-    As every q_u sums to one, a term is logsumexp(s_v) - q_u . s_v: one
-    log-sum-exp and one product a view, and no log-softmax for each pair. All
-    of it is computed in float32, whatever the precision around it. After the
+    As every q_u sums to one, a term is logsumexp(s_v) - q_u . s_v: one softmax
+    and one product a view, and no log-softmax for each pair. All of it is
+    computed in float32, whatever the precision around it. After the
     loss, in training mode, the centre follows the mean teacher logit of all
     processes (equal batches assumed).
 
@@ -160,12 +160,11 @@ class DINOLoss(nn.Module):
                 logits -= _over_processes(logits.logsumexp((0, 1)))
         else:
             logits = (teacher - self.centre).div_(teacher_temperature)
-        highest, self.winners = logits.max(-1)
         probabilities = logits.softmax(-1)
-        # logsumexp from the largest term, without another pass
-        total = highest - probabilities.amax(-1).log()
-        expected = torch.linalg.vecdot(probabilities, logits)
-        self.entropy = (total - expected).mean()
+        highest, self.winners = logits.max(-1)
+        sums = highest - probabilities.amax(-1).log()
+        expected = torch.dot(probabilities.flatten(), logits.flatten())
+        self.entropy = (sums.sum() - expected) / sums.numel()
         return probabilities
 
     @torch.no_grad()
@@ -246,46 +245,50 @@ class CovarianceLoss(nn.Module):
 
 
 class _CrossView(torch.autograd.Function):
-    """The loss above; the gradient reuses the log-sum-exps."""
+    """The loss above; its gradient is made in the same pass.
+
+    The gradient of a view is softmax - target / pairs, times a factor that
+    only backward knows; it is kept instead of the inputs. The targets are
+    summed in place: new memory costs more than arithmetic.
+    """
 
     @staticmethod
     def forward(ctx, student, targets, temperature):
-        views, batch, _ = student.shape
-        longs = len(targets)
-        whole = targets.sum(0)  # (B, K)
-        sums = student.new_empty(views, batch, dtype=torch.float32)
-        loss = 0.0
-        for view in range(views):
-            logits = student[view].float() / temperature
-            sums[view] = logits.logsumexp(-1)
-            target, pairs = _target(whole, targets, view)
-            if pairs:
-                dots = torch.linalg.vecdot(target, logits)
-                loss = loss + (pairs * sums[view] - dots).sum()
-        ctx.save_for_backward(student, targets, sums)
-        ctx.temperature = temperature
-        return loss / (longs * (views - 1) * batch)
+        longs, batch, _ = targets.shape
+        terms = longs * (len(student) - 1) * batch
+        logits = torch.empty_like(targets[0])
+        kept = torch.empty_like(student, dtype=torch.float32)
+        loss, ctx.factors = 0.0, []
+        for view, gradient in enumerate(kept):
+            if view < longs:
+                target = _others(targets, view)
+            elif view == longs:
+                target = targets[0]
+                for other in targets[1:]:
+                    target += other
+            pairs = longs - (view < longs)
+            logits.copy_(student[view]).div_(temperature)
+            torch.softmax(logits, -1, out=gradient)
+            # logsumexp from the largest term, without another exponential
+            sums = logits.amax(-1) - gradient.amax(-1).log()
+            dot = torch.dot(target.flatten(), logits.flatten())
+            loss = loss + pairs * sums.sum() - dot
+            gradient.sub_(target, alpha=1 / max(1, pairs))
+            ctx.factors.append(pairs / (terms * temperature))
+        ctx.kept, ctx.dtype = kept, student.dtype
+        return loss / terms
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
-        student, targets, sums = ctx.saved_tensors
-        views, batch, _ = student.shape
-        terms = len(targets) * (views - 1) * batch
-        factor = above.float() / (terms * ctx.temperature)
-        whole = targets.sum(0)
-        gradient = torch.empty_like(student)
-        for view in range(views):
-            logits = student[view].float() / ctx.temperature
-            target, pairs = _target(whole, targets, view)
-            # pairs x softmax - target
-            logits.sub_(sums[view].unsqueeze(-1)).exp_()
-            gradient[view] = logits.mul_(pairs).sub_(target).mul_(factor)
-        return gradient, None, None
+        gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
+        for view, factor in zip(gradient, ctx.factors):
+            view.mul_(above * factor)
+        return gradient.to(ctx.dtype), None, None
 
 
-def _target(whole, targets, view):
-    """Sum of the teacher views that a student view predicts, their number."""
-    if view < len(targets):
-        return whole - targets[view], len(targets) - 1
-    return whole, len(targets)
+def _others(targets, view):
+    """Sum of the teacher's views but one."""
+    if len(targets) == 2:
+        return targets[1 - view]
+    return targets.sum(0) - targets[view]
