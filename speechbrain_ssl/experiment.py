@@ -111,7 +111,7 @@ def train(run: Run) -> dict[str, Any]:
     )
     brain.fit(hparams["epoch_counter"], loader)
     if not if_main_process():
-        ddp_barrier()
+        _leave()
         return {}
     reports = {
         hparams["method"]: brain.report(test_trials, folder / "scores"),
@@ -137,8 +137,15 @@ def train(run: Run) -> dict[str, Any]:
     }
     _finish(folder, metrics, reports, test_trials, brain.past())
     print(f"after {minutes:.1f} minutes")
-    ddp_barrier()
+    _leave()
     return metrics
+
+
+def _leave():
+    """Wait for the other processes, then part from them."""
+    ddp_barrier()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _test_trials(hparams, manifests, dev):
