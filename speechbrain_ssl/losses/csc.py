@@ -219,10 +219,12 @@ class CSCLoss(nn.Module):
             distances = (embeddings[:, None] - speaker_vectors).square().sum(-1)
             if self.contrast_set == "inventory":
                 distances = self._to_inventory(
-                    embeddings, distances, identities, entries
+                    embeddings, distances, identities
                 )
-                identities = torch.zeros_like(identities)
             logits = -alpha * distances  # (N, P)
+            if self.contrast_set == "inventory":  # (N, 1 + S), own row twice
+                logits = logits.scatter(1, 1 + entries[:, None], -torch.inf)
+                identities = torch.zeros_like(identities)
             if self.contrast_set == "mixture":
                 member = F.one_hot(identities, logits.shape[1]).float()
                 together = (mixtures[:, None] == mixtures).float()
@@ -230,12 +232,11 @@ class CSCLoss(nn.Module):
                 logits = logits.masked_fill(absent, float("-inf"))
             return F.cross_entropy(logits, identities)
 
-    def _to_inventory(self, embeddings, distances, identities, entries):
-        """Distances to the own vector, then to all rows but the own."""
+    def _to_inventory(self, embeddings, distances, identities):
+        """Distances to the own vector, then to all rows."""
         table = F.normalize(self.inventory, dim=-1)
         own = distances.gather(1, identities[:, None])  # (N, 1)
         others = torch.cdist(embeddings, table).square()  # (N, S)
-        others = others.scatter(1, entries[:, None], float("inf"))
         return torch.cat([own, others], dim=1)  # (N, 1 + S)
 
     def bound(self, loss: float, identities: int, sources: int) -> float:
