@@ -1,7 +1,8 @@
 """DINO: the training step."""
 
-from speechbrain_ssl.brains.embedding import EmbeddingBrain, groups
+from speechbrain_ssl.brains.embedding import EmbeddingBrain
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.views import groups
 from speechbrain_ssl.evaluation.collapse import TeacherWatch, verdict
 from speechbrain_ssl.schedules import value_at
 

@@ -10,10 +10,12 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.train_logger import TensorboardLogger
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 
 from speechbrain_ssl.checkpoints import RandomState
 from speechbrain_ssl.checks import nearest, refuse
 from speechbrain_ssl.dataio.files import write_json
+from speechbrain_ssl.dataio.views import groups
 from speechbrain_ssl.evaluation.verification import TrialList, verify
 from speechbrain_ssl.schedules import value_at
 
@@ -21,18 +23,6 @@ logger = logging.getLogger(__name__)
 
 
 LOG_STEPS = 50  # between two readings of the loss from the device
-
-
-def groups(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Groups of views (B, V_i, T_i) of a batch, in order.
-
-    Example
-    -------
-    >>> batch = {"labels": torch.zeros(2), "views_0": torch.zeros(2, 2, 9)}
-    >>> [group.shape for group in groups(batch)]
-    [torch.Size([2, 2, 9])]
-    """
-    return [batch[name] for name in sorted(batch) if name[:6] == "views_"]
 
 
 class EmbeddingBrain(sb.Brain):
@@ -171,14 +161,19 @@ class EmbeddingBrain(sb.Brain):
     def add(self, name: str, value: torch.Tensor) -> None:
         """Sum a scalar for the epoch's mean; it stays on the device.
 
-        A value that is not finite is left out and its step counted.
+        Arguments
+        ---------
+        name : str
+            Of the figure in the log.
+        value : torch.Tensor
+            Scalar; what is not finite counts as 0.
         """
         value = value.detach()
         finite = torch.isfinite(value)
         value = torch.where(finite, value, 0.0)
         self.sums[name] = self.sums.get(name, 0.0) + value
-        if name == "loss":
-            self.nonfinite = self.nonfinite + ~finite
+        if name == "loss" and self.scaler.is_enabled():
+            self.nonfinite = self.nonfinite + ~finite  # else `clip` counts
 
     def _wrap_distributed(self):
         """As in SpeechBrain, but on CPU, where torch cannot synchronise batch
@@ -227,48 +222,48 @@ class EmbeddingBrain(sb.Brain):
         and reads every gradient back from the device to check it.
         """
         self.scaler.unscale_(self.optimizer)
-        gradients = [
-            p.grad for p in self.modules.parameters() if p.grad is not None
-        ]
-        self.clip(gradients)
+        self.clip([p for p in self.modules.parameters() if p.grad is not None])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
 
-    @torch.no_grad()
-    def clip(self, gradients: list[torch.Tensor]) -> None:
+    def clip(self, parameters: list[torch.nn.Parameter]) -> None:
         """Scale gradients in place to a norm of at most `max_grad_norm`.
 
-        The norm is that of all of them, or with `clip_each_tensor` each
-        tensor's own.
+        Arguments
+        ---------
+        parameters : list of torch.nn.Parameter
+            With gradients. The norm is that of all of them, or with
+            `clip_each_tensor` each tensor's own.
         """
-        norms = torch.stack(torch._foreach_norm(gradients))
-        finite = torch.isfinite(norms).all()
-        if not getattr(self.hparams, "clip_each_tensor", False):
-            norms = torch.linalg.vector_norm(norms).expand_as(norms)
-        scales = (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
-        if not self.scaler.is_enabled():  # which skips such steps itself
-            scales = torch.where(finite, scales, 0.0)
-            self.nonfinite = self.nonfinite + ~finite
-            for gradient in gradients:
-                gradient.nan_to_num_(0.0, 0.0, 0.0)
-        torch._foreach_mul_(gradients, list(scales.unbind()))
+        each = getattr(self.hparams, "clip_each_tensor", False)
+        clipped = [[p] for p in parameters] if each else [parameters]
+        norms = [clip_grad_norm_(p, self.max_grad_norm) for p in clipped]
+        if self.scaler.is_enabled():  # skips steps that are not finite itself
+            return
+        bad = ~torch.isfinite(torch.stack(norms)).all()
+        self.nonfinite = self.nonfinite + bad
+        for parameter in parameters:
+            parameter.grad.masked_fill_(bad, 0.0)
 
     def update_average(self, loss, avg_loss):
-        """Mean loss, read from the device every `LOG_STEPS` steps."""
-        if self.step % LOG_STEPS:
+        """Mean loss, read from the device once in `LOG_STEPS` steps."""
+        done = self.step - self.first_step
+        if done % LOG_STEPS != 1:
             return avg_loss
-        self._refuse_nonfinite()
-        return float(self.sums["loss"]) / (self.step - self.first_step)
+        self._refuse_nonfinite(self.nonfinite_patience)
+        return float(self.sums["loss"]) / done
 
-    def _refuse_nonfinite(self):
+    def _refuse_nonfinite(self, most):
         count = int(self.nonfinite)
+        problem = (
+            f"{count} steps of this epoch had a loss or gradient that is not "
+            "finite"
+        )
         refuse(
             "training stopped",
-            [f"{count} times in this epoch loss or gradients were not finite"]
-            if count > self.nonfinite_patience
-            else [],
+            [problem] if count > most else [],
             "Lower the learning rate or max_grad_norm; the last checkpoint is "
             "kept.",
         )
@@ -300,15 +295,16 @@ class EmbeddingBrain(sb.Brain):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         decay = getattr(self.hparams, "weight_decay", None)
-        if decay is not None:  # of the last group: vectors may be the first
-            group["weight_decay"] = value_at(decay, self.optimizer_step)
+        if decay is not None:  # SpeechBrain puts vectors into the first group
+            matrices = self.optimizer.param_groups[-1]
+            matrices["weight_decay"] = value_at(decay, self.optimizer_step)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log, validate and save after an epoch."""
         if stage != sb.Stage.TRAIN:
             return
-        self._refuse_nonfinite()
         steps = max(1, self.step - self.first_step)
+        self._refuse_nonfinite(min(self.nonfinite_patience, steps - 1))
         train = {k: float(v) / steps for k, v in self.sums.items()}
         train.update(self.notes(train))
         rate = value_at(self.hparams.learning_rate, self.optimizer_step)

@@ -262,3 +262,25 @@ class ViewDataset(torch.utils.data.Dataset):
             item[f"views_{number}"] = torch.stack(cuts)
         item["labels"] = torch.tensor(int(self.entries[plan.row]))
         return item
+
+
+def groups(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Groups of views of a batch.
+
+    Arguments
+    ---------
+    batch : dict
+        Items of `ViewDataset`, stacked.
+
+    Returns
+    -------
+    list of torch.Tensor
+        (B, V_i, T_i) each, in their order.
+
+    Example
+    -------
+    >>> batch = {"labels": torch.zeros(2), "views_0": torch.zeros(2, 2, 9)}
+    >>> [group.shape for group in groups(batch)]
+    [torch.Size([2, 2, 9])]
+    """
+    return [batch[name] for name in sorted(batch) if name[:6] == "views_"]
