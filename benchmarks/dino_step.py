@@ -3,8 +3,8 @@
 python benchmarks/dino_step.py [--channels 128] [--batch 16] [--repeats 3]
 
 The naive step is written as most open code has it: a double loop over pairs
-of views with a log-softmax each, the moving average tensor by tensor, the
-prototypes' matrix normalised by hand and one encoder call a crop length.
+of views with a log-softmax each, the moving average tensor by tensor and one
+call of the encoder for each crop length. Head and encoder are the same.
 Prints the least of a few repeats in milliseconds, called in turn, and the
 peak of tensor memory of the loss.
 """

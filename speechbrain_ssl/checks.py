@@ -79,7 +79,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_sizes(**sizes: tuple) -> None:
-    """Refuse sizes that do not fit, all in one message.
+    """Refuse sizes and other values that do not fit, all in one message.
 
     Arguments
     ---------
@@ -96,4 +96,4 @@ def check_sizes(**sizes: tuple) -> None:
         for name, (fits, given, expected) in sizes.items()
         if not fits
     ]
-    refuse("network sizes", problems, "Correct them in the YAML.")
+    refuse("values", problems, "Correct them in the YAML.")
