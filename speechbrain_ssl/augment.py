@@ -1,5 +1,6 @@
 """Noise and reverberation drawn per item from a generator of its own."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Optional
@@ -9,7 +10,7 @@ import soundfile
 import torch
 from scipy.fft import next_fast_len
 
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import nearest, refuse
 from speechbrain_ssl.dataio.audio import fit_length, level, read_piece
 
 # Signal-to-noise ranges of the DINO authors' recipe, decibels (methods of
@@ -80,6 +81,67 @@ class Augment:
             str(path) for path, _ in _audio_files(rir_folder, sample_rate)
         ]
 
+    def check(self, kinds: Sequence[str]) -> None:
+        """Refuse kinds that `apply` could not serve.
+
+        Arguments
+        ---------
+        kinds : sequence of str
+            See `apply`.
+
+        Raises
+        ------
+        BadInputError
+            If a kind is unknown, or has no files.
+        """
+        known = ["random", "one", "clean", *self._sources()]
+        refuse(
+            "augmentations",
+            [
+                f"'{kind}' is none of {', '.join(known)}{nearest(kind, known)}"
+                for kind in kinds
+                if kind not in known
+            ],
+            "Correct it, or give a noise_folder and rir_folder that have it.",
+        )
+
+    def apply(
+        self,
+        wave: torch.Tensor,
+        generator: np.random.Generator,
+        kind: str = "random",
+    ) -> torch.Tensor:
+        """Wave augmented in one of several ways.
+
+        Arguments
+        ---------
+        wave : torch.Tensor
+            (T,).
+        generator : numpy.random.Generator
+            Source of the draws.
+        kind : str
+            `random`: a room, then noise, each with its probability; `room` or
+            a folder of `noise_folder` (noise, music, babble): certainly that;
+            `one`: one of these, all as likely; `clean`: as it is.
+
+        Returns
+        -------
+        torch.Tensor
+            (T,).
+        """
+        if kind == "random":
+            return self.add_noise(self.reverberate(wave, generator), generator)
+        if kind == "one" and self._sources():
+            kind = self._sources()[generator.integers(len(self._sources()))]
+        if kind == "room":
+            return self._in_room(wave, generator)
+        if kind in self.noises:
+            return self._with_noise(wave, generator, kind)
+        return wave
+
+    def _sources(self):
+        return [*["room"] * bool(self.rooms), *sorted(self.noises)]
+
     def reverberate(
         self, wave: torch.Tensor, generator: np.random.Generator
     ) -> torch.Tensor:
@@ -99,6 +161,9 @@ class Augment:
         """
         if not self.rooms or generator.random() >= self.reverb_probability:
             return wave
+        return self._in_room(wave, generator)
+
+    def _in_room(self, wave, generator):
         room = _response(self.rooms[generator.integers(len(self.rooms))])
         size = next_fast_len(len(wave) + len(room) - 1, real=True)
         spectrum = torch.fft.rfft(wave, size) * torch.fft.rfft(room, size)
@@ -127,6 +192,9 @@ class Augment:
             return wave
         kinds = sorted(self.noises)
         kind = kinds[generator.integers(len(kinds))]
+        return self._with_noise(wave, generator, kind)
+
+    def _with_noise(self, wave, generator, kind):
         path, samples = self.noises[kind][
             generator.integers(len(self.noises[kind]))
         ]

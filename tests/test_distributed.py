@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_ssl.lobes.dino import DINOHead
 from speechbrain_ssl.lobes.teacher import Teacher
+from speechbrain_ssl.losses.aam_supcon import AAMLoss, SupConLoss
 from speechbrain_ssl.losses.dino import DINOLoss
 
 STEPS, BATCH = 3, 8
@@ -56,23 +57,51 @@ def dino_steps(rank, processes, sinkhorn):
     return {**state, **head.state_dict(prefix="student.")}
 
 
-def process(rank, folder, sinkhorn):
+def supcon_steps(rank, processes, margin):
+    """The same with AAM and SupCon, of which only SupCon sees all rows."""
+    torch.manual_seed(0)
+    encoder, aam = Views(), AAMLoss(6, 5)
+    supcon = SupConLoss(margin=margin)
+    trained = [encoder, aam]
+    if processes > 1:
+        trained = [DistributedDataParallel(m) for m in trained]
+    parameters = [p for m in trained for p in m.parameters()]
+    optimiser = torch.optim.SGD(parameters, lr=0.5)
+    share = BATCH // processes
+    mine = slice(rank * share, (rank + 1) * share)
+    for _ in range(STEPS):
+        views, labels = torch.randn(BATCH, 3, 12), torch.randint(5, (BATCH,))
+        embeddings = trained[0](views[mine])
+        loss = supcon(embeddings, labels[mine])
+        loss = loss + trained[1](embeddings, labels[mine])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return {**encoder.state_dict(), **aam.state_dict(prefix="aam.")}
+
+
+def process(rank, folder, steps, option):
     """One of two processes; the results of each go to a file."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", f"file://{folder}/meet", rank=rank, world_size=2
     )
-    torch.save(dino_steps(rank, 2, sinkhorn), f"{folder}/{rank}.pt")
+    torch.save(steps(rank, 2, option), f"{folder}/{rank}.pt")
     torch.distributed.barrier()  # no one leaves while another still speaks
     torch.distributed.destroy_process_group()
     os._exit(0)  # gloo's threads can abort an interpreter that ends
 
 
-@pytest.mark.parametrize("sinkhorn", [0, 3])
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, sinkhorn):
-    torch.multiprocessing.spawn(process, (str(tmp_path), sinkhorn), nprocs=2)
-    alone = dino_steps(0, 1, sinkhorn)
-    assert len(alone) > 15
+@pytest.mark.parametrize(
+    ("steps", "option"), [(dino_steps, 0), (dino_steps, 3), (supcon_steps, 0.1)]
+)
+def test_two_processes_equal_one_with_the_doubled_batch(
+    tmp_path, steps, option
+):
+    given = str(tmp_path), steps, option
+    torch.multiprocessing.spawn(process, given, nprocs=2)
+    alone = steps(0, 1, option)
+    assert len(alone) >= 3
     for rank in (0, 1):
         state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name, value in alone.items():

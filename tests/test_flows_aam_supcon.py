@@ -1,6 +1,7 @@
 """What a user runs with AAM-SupCon; and bad input."""
 
 import json
+import math
 
 import pytest
 from conftest import command_line
@@ -31,6 +32,28 @@ def test_each_term_and_their_sum_are_reached_by_weights(
         assert epoch["loss"] == pytest.approx(total, rel=1e-5)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["method"] == "aam_supcon" and "clean" in metrics["trials"]
+
+
+def test_options_change_what_an_anchor_meets(small_corpus, tmp_path):
+    run = arguments(
+        small_corpus,
+        tmp_path / "run",
+        "--utterances_of_a_speaker=2",
+        "--chunk_size=3",
+        "--inter_top_k=2",
+        "--subcentres=2",
+        "--contrast_margin=0.1",
+        "--shared_crops=True",
+        "--augmentations=[clean]",
+        "--views=3",
+    )
+    assert train.main(run) == 0
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    for epoch in history:
+        assert epoch["supcon_positives"] == pytest.approx(5)  # 2 x 3 views
+        assert epoch["supcon_negatives"] == pytest.approx(18)  # 24 rows
+        assert epoch["supcon_floor"] == pytest.approx(math.log(5), abs=1e-5)
+        assert epoch["supcon"] > epoch["supcon_floor"]
 
 
 def test_margin_follows_its_schedule(small_corpus, tmp_path, monkeypatch):

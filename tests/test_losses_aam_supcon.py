@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.losses import aam_supcon
 from speechbrain_ssl.losses.aam_supcon import AAMLoss, SupConLoss
 
 
-def slow_supcon(embeddings, labels, temperature):
+def slow_supcon(embeddings, labels, temperature, margin=0.0):
     """Loops over anchors, positives and contrast."""
     batch, views, dim = embeddings.shape
     rows = F.normalize(embeddings, dim=-1).reshape(-1, dim)
@@ -21,23 +22,29 @@ def slow_supcon(embeddings, labels, temperature):
         positives = [p for p in others if names[p] == names[i]]
         if not positives:
             continue
-        contrast = sum(
-            torch.exp(rows[i] @ rows[a] / temperature) for a in others
-        )
+        powers = {
+            a: torch.exp(
+                (rows[i] @ rows[a] - margin * (a in positives)) / temperature
+            )
+            for a in others
+        }
         for p in positives:
-            ratio = torch.exp(rows[i] @ rows[p] / temperature) / contrast
+            ratio = powers[p] / sum(powers.values())
             total = total - ratio.log() / len(positives)
         anchors += 1
     return total / anchors
 
 
 @pytest.mark.parametrize("views", [1, 2, 5])
-def test_loss_and_gradient_equal_the_loops(views):
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+@pytest.mark.parametrize("rows", [4, 1024])  # anchors at a time
+def test_loss_and_gradient_equal_the_loops(views, margin, rows, monkeypatch):
+    monkeypatch.setattr(aam_supcon, "ROWS", rows)
     torch.manual_seed(views)
     embeddings = torch.randn(6, views, 8, requires_grad=True)
     labels = torch.tensor([4, 1, 4, 0, 1, 7])  # 0 and 7 come once
-    ours = SupConLoss(temperature=0.2)(embeddings, labels)
-    slow = slow_supcon(embeddings, labels, 0.2)
+    ours = SupConLoss(0.2, margin)(embeddings, labels)
+    slow = slow_supcon(embeddings, labels, 0.2, margin)
     torch.testing.assert_close(ours, slow, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
         *torch.autograd.grad(ours, embeddings),
@@ -63,7 +70,15 @@ def test_two_views_of_each_utterance_give_nt_xent():
 def test_perfect_clusters_give_the_log_of_the_positives():
     embeddings = torch.eye(4).unsqueeze(1).expand(4, 5, 4)
     loss = SupConLoss(temperature=0.01)(embeddings, torch.arange(4))
-    assert loss.item() == pytest.approx(math.log(4), abs=1e-5)
+    assert loss.item() == pytest.approx(math.log(4), abs=1e-4)
+
+
+def test_the_floor_is_the_mean_log_of_the_positives():
+    loss = SupConLoss()
+    loss(torch.randn(4, 3, 8), torch.tensor([0, 0, 1, 2]))
+    counts = torch.tensor([5.0, 5.0, 2.0, 2.0])
+    torch.testing.assert_close(loss.positives, counts.mean())
+    torch.testing.assert_close(loss.floor, counts.log().mean())
 
 
 def test_permuting_the_batch_changes_nothing():
@@ -91,16 +106,21 @@ def test_bad_values_are_refused():
         SupConLoss()(torch.randn(4, 2, 8), torch.arange(3))
 
 
-def slow_aam(embeddings, labels, weight, margin, scale):
+def slow_aam(embeddings, labels, weight, margin, scale, nearest=0):
     """Loops over rows and classes, angles by arc cosine."""
     total, rows = 0.0, 0
     for utterance, label in zip(embeddings, labels.tolist()):
         for view in utterance:
+            cosines = [
+                max(F.cosine_similarity(view, c, dim=0) for c in centres)
+                for centres in weight
+            ]
+            wrong = [n for n in range(len(weight)) if n != label]
+            wrong = sorted(wrong, key=lambda n: -cosines[n].item())[:nearest]
             logits = []
-            for number, centres in enumerate(weight):
-                cosine = max(
-                    F.cosine_similarity(view, c, dim=0) for c in centres
-                )
+            for number, cosine in enumerate(cosines):
+                if number in wrong:
+                    cosine = torch.cos(torch.arccos(cosine) - 0.06)
                 if number == label:
                     angle = torch.arccos(cosine)
                     if angle + margin < math.pi:
@@ -116,16 +136,17 @@ def slow_aam(embeddings, labels, weight, margin, scale):
 
 @pytest.mark.parametrize("margin", [0.0, 0.2, 1.2])
 @pytest.mark.parametrize("subcentres", [1, 3])
-def test_aam_and_its_gradients_equal_the_loops(margin, subcentres):
+@pytest.mark.parametrize("nearest", [0, 2])
+def test_aam_and_its_gradients_equal_the_loops(margin, subcentres, nearest):
     torch.manual_seed(0)
-    loss = AAMLoss(6, 4, margin=margin, scale=8.0, subcentres=subcentres)
+    loss = AAMLoss(6, 4, margin, 8.0, subcentres, inter_top_k=nearest)
     embeddings = torch.randn(5, 2, 6)
     labels = torch.tensor([0, 3, 1, 1, 2])
     with torch.no_grad():  # one row beyond the last angle
         embeddings[0, 0] = -3 * loss.weight[0, 0] + 0.01
     embeddings.requires_grad_()
     ours = loss(embeddings, labels)
-    slow = slow_aam(embeddings, labels, loss.weight, margin, 8.0)
+    slow = slow_aam(embeddings, labels, loss.weight, margin, 8.0, nearest)
     torch.testing.assert_close(ours, slow, rtol=1e-5, atol=1e-5)
     inputs = embeddings, loss.weight
     for mine, its in zip(
@@ -144,6 +165,16 @@ def test_aam_without_margin_is_the_scaled_cosine_softmax():
     )
     torch.testing.assert_close(
         loss(embeddings, labels), F.cross_entropy(32 * cosines, labels)
+    )
+
+
+def test_one_view_may_be_classified_alone():
+    loss, embeddings = AAMLoss(6, 4, view=2), torch.randn(5, 3, 6)
+    every = AAMLoss(6, 4)
+    every.load_state_dict(loss.state_dict())
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    torch.testing.assert_close(
+        loss(embeddings, labels), every(embeddings[:, 2:], labels)
     )
 
 
@@ -171,6 +202,7 @@ def test_bad_aam_values_are_refused():
         ({"margin": 2.0}, "margin is 2"),
         ({"scale": 0.0}, "scale is 0"),
         ({"subcentres": 0}, "subcentres is 0"),
+        ({"inter_top_k": 3}, "inter_top_k is 3; it must be 0 to 2"),
     ):
         with pytest.raises(BadInputError, match=named):
             AAMLoss(**{"embedding_dim": 4, "classes": 3, **change})

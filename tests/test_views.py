@@ -10,6 +10,7 @@ from conftest import write_voices
 from speechbrain_ssl.augment import Augment
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio.views import (
+    BalancedSampler,
     UtteranceSampler,
     ViewDataset,
     ViewPlan,
@@ -135,12 +136,95 @@ def test_clean_views_stay_as_they_are(tmp_path):
         16000,
     )
     augment = Augment(str(tmp_path / "n"), noise_probability=1.0)
-    dataset = ViewDataset(rows, [0], [1.0], [3], augment=augment, clean_views=1)
+    dataset = ViewDataset(
+        rows, [0], [1.0], [3], augment=augment, augmentations=["clean"]
+    )
     views = dataset[ViewPlan(0, (1, 1, 0, 0))]["views_0"]
     clean = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
     assert torch.equal(views[0], clean)
     assert not torch.equal(views[1], clean)
     assert not torch.equal(views[1], views[2])
+
+
+def test_a_balanced_batch_has_as_many_of_each_of_some_speakers():
+    speakers = np.repeat(list("abcdefg"), [5, 3, 4, 9, 1, 3, 3])
+    rows = rows_of(28).assign(spk_id=speakers)
+    parts = [
+        list(BalancedSampler(rows, 6, 1, 2, processes=2, rank=rank))
+        for rank in (0, 1)
+    ]
+    assert [len(part) for part in parts] == [2, 2]  # of 28 / (2 x 3 x 2)
+    for one, other in zip(*parts):
+        plans = [*one, *other]
+        met = [speakers[plan.row] for plan in plans]
+        assert len(set(met)) == 6 and met[::2] == met[1::2]
+        assert len({plan.seed for plan in plans}) == 12  # no crop twice
+        repeated = [p.row for p in plans if speakers[p.row] != "e"]
+        assert len(set(repeated)) == len(repeated)
+
+
+def test_a_speaker_takes_its_utterances_in_turn():
+    rows = rows_of(12).assign(spk_id=list("aaaaaabbbbbb"))
+    sampler = BalancedSampler(rows, 4, 1, 2, steps_per_epoch=3)
+    plans = [[plan.row for plan in batch] for batch in sampler]
+    assert sorted(sum(plans, [])) == list(range(12))
+    sampler.start_at(epoch=1, step=1)
+    assert [[plan.row for plan in batch] for batch in sampler] == plans[1:]
+    sampler.start_at(epoch=2, step=0)
+    assert [[plan.row for plan in batch] for batch in sampler] != plans
+
+
+def test_balanced_batches_that_cannot_be_filled_are_refused():
+    rows = rows_of(12).assign(spk_id=list("aaaaaabbbbbb"))
+    with pytest.raises(BadInputError, match="needs 3 speakers, the corpus has"):
+        BalancedSampler(rows, 6, 1, 2)
+    with pytest.raises(BadInputError, match="3 utterances of each speaker do"):
+        BalancedSampler(rows, 8, 1, 3)
+    plain = BalancedSampler(rows, 6, 1)
+    assert list(plain) == list(UtteranceSampler(rows, 6, 1))
+
+
+def test_each_view_is_augmented_in_its_own_way(ramp, tmp_path):
+    folder = tmp_path / "n" / "music"
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0).normal(0, 0.1, 20000)
+    soundfile.write(folder / "a.wav", draw, 16000)
+    room = np.zeros(400)
+    room[[50, 300]] = 1.0, 0.5
+    soundfile.write(tmp_path / "room.wav", room, 16000)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "room.wav").rename(tmp_path / "r" / "room.wav")
+    augment = Augment(str(tmp_path / "n"), str(tmp_path / "r"), 0.0, 0.0)
+    kinds = ["clean", "room", "music", "one"]
+    dataset = ViewDataset(
+        ramp, [0], [0.3], [5], 16000, augment, kinds, shared_crops=True
+    )
+    ones = set()
+    for visit in range(8):
+        views = dataset[ViewPlan(0, (1, 1, visit, 0))]["views_0"]
+        clean = views[0]
+        assert torch.equal(views[4], clean)  # random, with probabilities of 0
+        echo = clean.clone()
+        echo[250:] += 0.5 * clean[:-250]
+        echo *= clean.square().mean().sqrt() / echo.square().mean().sqrt()
+        torch.testing.assert_close(views[1], echo, atol=1e-5, rtol=1e-4)
+        noise = views[2] - clean
+        ratio = clean.square().mean() / noise.square().mean()
+        assert 2.9 < 10 * ratio.log10() < 18.1
+        rough = (views[3] - clean).diff().abs().median() > 1e-3
+        ones.add("music" if rough else "room")
+        assert not torch.equal(views[3], clean)
+    assert ones == {"music", "room"}
+
+
+def test_unknown_augmentations_are_refused(ramp):
+    for kinds, named in (
+        (["clean", "rom"], "'rom' is none of random, one, clean"),
+        (["room"], "'room' is none of"),  # no folder of rooms
+        (["clean"] * 3, "3 augmentations are given for 2 views"),
+    ):
+        with pytest.raises(BadInputError, match=named):
+            ViewDataset(ramp, [0], [0.1], [2], augmentations=kinds)
 
 
 def test_bad_views_are_refused(ramp):

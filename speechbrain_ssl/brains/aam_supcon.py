@@ -29,6 +29,13 @@ class AAMSupConBrain(EmbeddingBrain):
         )
         super().on_fit_start()
 
+    def terms(self, outputs, batch):
+        """Also log what an anchor of the contrastive term meets."""
+        terms = super().terms(outputs, batch)
+        for name in ("positives", "negatives", "floor"):
+            self.add(f"supcon_{name}", getattr(self.hparams.supcon, name))
+        return terms
+
     def on_fit_batch_start(self, batch, should_step):
         """Also set the margin of this step."""
         super().on_fit_batch_start(batch, should_step)

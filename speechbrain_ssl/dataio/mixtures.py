@@ -16,7 +16,7 @@ import torch
 from speechbrain_ssl.augment import Augment
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.audio import fit_length, level, read_piece
-from speechbrain_ssl.dataio.manifest import identity_of
+from speechbrain_ssl.dataio.sampling import EpochSampler
 from speechbrain_ssl.schedules import Scheduled, value_at
 
 PEAK = 0.9  # of the loudest sample of a mixture
@@ -48,7 +48,7 @@ class MixturePlan(NamedTuple):
     seed: tuple[int, ...]
 
 
-class MixtureSampler(torch.utils.data.Sampler):
+class MixtureSampler(EpochSampler):
     """Plans batches of P identities, each under R interfering conditions.
 
     A batch is R conditions one after the other. In each, every identity
@@ -104,12 +104,12 @@ class MixtureSampler(torch.utils.data.Sampler):
         rank: int = 0,
         processes: int = 1,
     ):
-        codes, names = pd.factorize(identity_of(rows, identity), sort=True)
+        super().__init__(rows, identity, steps_per_epoch, seed, rank, processes)
         problems = []
-        if len(names) < identities:
+        if len(self.names) < identities:
             problems.append(
                 f"a batch needs {identities} identities, the corpus has "
-                f"{len(names)} ({identity})"
+                f"{len(self.names)} ({identity})"
             )
         if conditions < 2:
             problems.append(
@@ -126,28 +126,13 @@ class MixtureSampler(torch.utils.data.Sampler):
                 f"single_talker_share is {single_talker_share}; 0 to 1"
             )
         refuse("batches of mixtures", problems, "Correct the YAML value.")
-        self.names = list(names)
-        self.entries = codes
-        self.members = np.split(
-            np.argsort(codes, kind="stable"),
-            np.cumsum(np.bincount(codes))[:-1],
-        )
         self.spans = rows[["start", "stop"]].to_numpy()
         self.identities, self.conditions = identities, conditions
         self.sources = sources
         self.single_talker_share = single_talker_share
         self.level_range_db = level_range_db
-        self.steps_per_epoch = steps_per_epoch
         self.crop_samples = crop_samples
-        self.seed, self.rank, self.processes = seed, rank, processes
-        self.start_at(epoch=1, step=0)
-
-    def start_at(self, epoch: int, step: int) -> None:
-        """Say which epoch comes next and how many of its batches are done."""
-        self.epoch, self.step = epoch, step
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch - self.step
+        self.rows_of = self.members()
 
     def __iter__(self) -> Iterator[list[MixturePlan]]:
         for step in range(self.step, self.steps_per_epoch):
@@ -226,7 +211,7 @@ class MixtureSampler(torch.utils.data.Sampler):
         return order[position * self.identities :][: self.identities]
 
     def _crops(self, code, generator):
-        members = generator.permutation(self.members[code])
+        members = generator.permutation(self.rows_of[code])
         counts = np.bincount(
             np.arange(self.conditions) % len(members), minlength=len(members)
         )

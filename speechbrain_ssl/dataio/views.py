@@ -16,7 +16,7 @@ import torch
 from speechbrain_ssl.augment import Augment
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.audio import fit_length, read_piece
-from speechbrain_ssl.dataio.manifest import identity_of
+from speechbrain_ssl.dataio.sampling import EpochSampler
 
 
 class ViewPlan(NamedTuple):
@@ -34,7 +34,7 @@ class ViewPlan(NamedTuple):
     seed: tuple[int, ...]
 
 
-class UtteranceSampler(torch.utils.data.Sampler):
+class UtteranceSampler(EpochSampler):
     """Plans batches of utterances; each comes once before one comes twice.
 
     With several processes each takes its own batches of the same epoch.
@@ -90,23 +90,11 @@ class UtteranceSampler(torch.utils.data.Sampler):
             problems,
             "Lower batch_size or give more data.",
         )
-        self.entries, self.names = pd.factorize(
-            identity_of(rows, identity), sort=True
-        )
-        self.names = list(self.names)
         self.utterances = len(rows)
         self.batch_size = batch_size
         self.per_visit = len(rows) // needed  # steps before one comes again
-        self.steps_per_epoch = steps_per_epoch or self.per_visit
-        self.seed, self.rank, self.processes = seed, rank, processes
-        self.start_at(epoch=1, step=0)
-
-    def start_at(self, epoch: int, step: int) -> None:
-        """Say which epoch comes next and how many of its batches are done."""
-        self.epoch, self.step = epoch, step
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch - self.step
+        steps_per_epoch = steps_per_epoch or self.per_visit
+        super().__init__(rows, identity, steps_per_epoch, seed, rank, processes)
 
     def __iter__(self) -> Iterator[list[ViewPlan]]:
         order, last = None, None
@@ -123,13 +111,102 @@ class UtteranceSampler(torch.utils.data.Sampler):
             ]
 
 
+class BalancedSampler(UtteranceSampler):
+    """Plans batches of as many utterances of each of some speakers.
+
+    Each speaker comes once before one comes twice, and takes its utterances
+    in turn; one with fewer than a batch needs repeats them in other crops.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Manifest rows.
+    batch_size : int
+        P x K, utterances of a batch on each process.
+    seed : int
+        Of all draws.
+    utterances : int
+        K, utterances of each speaker; 1 is an `UtteranceSampler`, which does
+        not look at the speakers.
+    identity, steps_per_epoch, rank, processes
+        As in `UtteranceSampler`.
+
+    Raises
+    ------
+    BadInputError
+        If the corpus has fewer speakers or utterances than the processes need
+        at a step, or K does not divide the batch.
+
+    Example
+    -------
+    >>> rows = pd.DataFrame({"wav": list("abcdef"), "spk_id": list("xxyyzz")})
+    >>> sampler = BalancedSampler(rows, batch_size=4, seed=1, utterances=2)
+    >>> [[sampler.names[sampler.entries[p.row]] for p in b] for b in sampler]
+    [['z', 'z', 'x', 'x']]
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        batch_size: int,
+        seed: int,
+        utterances: int = 1,
+        identity: str = "speaker",
+        steps_per_epoch: Optional[int] = None,
+        rank: int = 0,
+        processes: int = 1,
+    ):
+        super().__init__(
+            rows, batch_size, seed, identity, steps_per_epoch, rank, processes
+        )
+        self.each = utterances
+        self.speakers, surplus = divmod(batch_size, max(1, utterances))
+        needed = self.speakers * processes
+        problems = []
+        if utterances < 1 or surplus:
+            problems.append(
+                f"{utterances} utterances of each speaker do not fill a batch "
+                f"of {batch_size}"
+            )
+        if utterances > 1 and len(self.names) < needed:
+            problems.append(
+                f"a step needs {needed} speakers, the corpus has "
+                f"{len(self.names)}"
+            )
+        refuse("balanced batches", problems, "Correct the YAML value.")
+        self.rows_of = self.members()
+
+    def __iter__(self) -> Iterator[list[ViewPlan]]:
+        if self.each == 1:
+            yield from super().__iter__()
+            return
+        per_round = len(self.names) // (self.speakers * self.processes)
+        for step in range(self.step, self.steps_per_epoch):
+            turn, place = divmod(step, per_round)
+            generator = np.random.default_rng((self.seed, self.epoch, turn))
+            order = generator.permutation(len(self.names))
+            first = (place * self.processes + self.rank) * self.speakers
+            yield [
+                plan
+                for speaker in order[first : first + self.speakers]
+                for plan in self._utterances(int(speaker), turn)
+            ]
+
+    def _utterances(self, speaker, turn):
+        key = (self.seed, self.epoch, 0, speaker)
+        own = np.random.default_rng(key).permutation(self.rows_of[speaker])
+        for place in range(turn * self.each, (turn + 1) * self.each):
+            visit, place = divmod(place, len(own))
+            row = int(own[place])
+            yield ViewPlan(row, (self.seed, self.epoch, visit, row))
+
+
 class ViewDataset(torch.utils.data.Dataset):
     """Reads an utterance once and cuts it into views of one or more lengths.
 
-    Starts are uniform and independent, so views may overlap. An utterance
-    shorter than a crop is repeated, and all its crops of that length are the
-    whole of it. Each view is reverberated and given noise by a draw of its
-    own.
+    Starts are uniform, so views may overlap. An utterance shorter than a crop
+    is repeated, and all its crops of that length are the whole of it. Each
+    view is augmented by a draw of its own.
 
     Source: long and short crops of Cho et al. 2022, arXiv:2208.05413.
 
@@ -151,8 +228,11 @@ class ViewDataset(torch.utils.data.Dataset):
         Hz.
     augment : Augment, optional
         Noise and rooms.
-    clean_views : int
-        Views of the first group that are left as they are.
+    augmentations : sequence of str
+        Kind of the first views in their order, see `Augment.apply`; the rest
+        are `random`.
+    shared_crops : bool
+        Whether all views of a group are cut at the same place.
     span_seconds : float
         Longest piece of a file that is read.
 
@@ -184,7 +264,8 @@ class ViewDataset(torch.utils.data.Dataset):
         views: Sequence[int],
         sample_rate: int = 16000,
         augment: Optional[Augment] = None,
-        clean_views: int = 0,
+        augmentations: Sequence[str] = (),
+        shared_crops: bool = False,
         span_seconds: float = 20.0,
     ):
         self.crops = [round(second * sample_rate) for second in seconds]
@@ -200,6 +281,11 @@ class ViewDataset(torch.utils.data.Dataset):
             problems.append(f"lengths are {list(seconds)}; longest first")
         if any(number < 1 for number in views):
             problems.append(f"views are {list(views)}; 1 or more of each")
+        if len(augmentations) > sum(views):
+            problems.append(
+                f"{len(augmentations)} augmentations are given for "
+                f"{sum(views)} views"
+            )
         refuse("views", problems, "Correct the YAML value.")
         lengths = (rows["stop"] - rows["start"]).to_numpy()
         refuse(
@@ -216,7 +302,10 @@ class ViewDataset(torch.utils.data.Dataset):
         self.spans = rows[["start", "stop"]].to_numpy()
         self.entries = entries
         self.augment = augment or Augment()
-        self.clean_views = clean_views
+        self.augment.check(augmentations)
+        rest = sum(self.views) - len(augmentations)
+        self.kinds = [*augmentations, *["random"] * rest]
+        self.shared_crops = shared_crops
 
     def __getitem__(self, plan: ViewPlan) -> dict[str, torch.Tensor]:
         """Views of one utterance.
@@ -240,6 +329,8 @@ class ViewDataset(torch.utils.data.Dataset):
             generator.integers(max(0, last - first - crop) + 1, size=number)
             for crop, number in zip(self.crops, self.views)
         ]
+        if self.shared_crops:
+            starts = [np.full_like(group, group[0]) for group in starts]
         # Only what some view needs is read.
         begin = min(int(group.min()) for group in starts)
         end = max(
@@ -253,11 +344,8 @@ class ViewDataset(torch.utils.data.Dataset):
             cuts = []
             for start in group - begin:
                 cut = fit_length(wave[start : start + crop], crop)
-                if view >= self.clean_views:
-                    own = np.random.default_rng((*plan.seed, view))
-                    cut = self.augment.reverberate(cut, own)
-                    cut = self.augment.add_noise(cut, own)
-                cuts.append(cut)
+                own = np.random.default_rng((*plan.seed, view))
+                cuts.append(self.augment.apply(cut, own, self.kinds[view]))
                 view += 1
             item[f"views_{number}"] = torch.stack(cuts)
         item["labels"] = torch.tensor(int(self.entries[plan.row]))

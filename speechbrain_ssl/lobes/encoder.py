@@ -1,11 +1,16 @@
 """Waveforms of one or several crop lengths to embeddings, in one call."""
 
+from contextlib import contextmanager, nullcontext
 from typing import Optional
 
 import torch
 from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import InputNormalization
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from speechbrain_ssl.checks import check_sizes
 
 
 class ViewEncoder(nn.Module):
@@ -24,6 +29,18 @@ class ViewEncoder(nn.Module):
         F.
     sample_rate : int
         Hz.
+    top_hz : int, optional
+        Upper edge of the features; by default half the sample rate.
+    chunk_size : int, optional
+        Utterances whose activations are in memory at once in training; those
+        of the others are computed again in the backward pass. A loss that
+        contrasts thousands of embeddings then needs the memory of a chunk,
+        for a third more time. Batch norm sees one chunk at a time.
+
+    Raises
+    ------
+    BadInputError
+        If `chunk_size` is below 2.
 
     Example
     -------
@@ -42,8 +59,12 @@ class ViewEncoder(nn.Module):
         n_mels: int = 80,
         sample_rate: int = 16000,
         top_hz: Optional[int] = None,
+        chunk_size: Optional[int] = None,
     ):
         super().__init__()
+        fits = chunk_size is None or chunk_size >= 2
+        check_sizes(chunk_size=(fits, chunk_size, "2 or more"))
+        self.chunk_size = chunk_size
         self.compute_features = Fbank(
             n_mels=n_mels, sample_rate=sample_rate, f_max=top_hz
         )
@@ -67,11 +88,27 @@ class ViewEncoder(nn.Module):
         """
         if waves[0].dim() == 2:
             return self._embed(waves[0])
-        groups = [
+        if self.chunk_size is None or not torch.is_grad_enabled():
+            return self._embed_views(*waves)
+        chunks = zip(*(group.split(self.chunk_size) for group in waves))
+        return torch.cat(
+            [
+                checkpoint(
+                    self._embed_views,
+                    *chunk,
+                    use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), _still(self)),
+                )
+                for chunk in chunks
+            ]
+        )
+
+    def _embed_views(self, *groups):
+        views = [
             self._embed(group.flatten(0, 1)).unflatten(0, group.shape[:2])
-            for group in waves
+            for group in groups
         ]
-        return torch.cat(groups, dim=1)
+        return torch.cat(views, dim=1)
 
     def _embed(self, waves):
         with torch.no_grad(), torch.autocast(waves.device.type, enabled=False):
@@ -80,3 +117,17 @@ class ViewEncoder(nn.Module):
                 features, torch.ones(len(waves), device=waves.device)
             )
         return self.embedding_model(features).squeeze(1)
+
+
+@contextmanager
+def _still(module):
+    """Running statistics of batch norm stay as they are meanwhile."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:  # `checkpoint` leaves by an exception once it has what it needs
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
