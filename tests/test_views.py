@@ -111,6 +111,12 @@ def test_a_file_shorter_than_the_long_crop_is_repeated(ramp):
         torch.testing.assert_close(view[12000:], whole[:4000])
 
 
+def test_a_file_shorter_than_all_crops_is_repeated_on_request(ramp):
+    dataset = ViewDataset(ramp, [0], [1.0], [2], repeat_short=True)
+    for view in dataset[ViewPlan(0, (1, 1, 0, 0))]["views_0"]:
+        torch.testing.assert_close(view[12000:], view[:4000])
+
+
 def test_a_long_file_is_read_in_part(ramp):
     dataset = ViewDataset(
         ramp, [0], seconds=[0.1, 0.05], views=[2, 4], span_seconds=0.2

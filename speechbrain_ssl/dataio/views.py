@@ -233,14 +233,17 @@ class ViewDataset(torch.utils.data.Dataset):
         are `random`.
     shared_crops : bool
         Whether all views of a group are cut at the same place.
+    repeat_short : bool
+        Whether an utterance shorter than the shortest crop is repeated too,
+        instead of refused.
     span_seconds : float
         Longest piece of a file that is read.
 
     Raises
     ------
     BadInputError
-        If an utterance is shorter than the shortest crop, or the groups do
-        not fit.
+        If an utterance is shorter than the shortest crop without
+        `repeat_short`, or the groups do not fit.
 
     Example
     -------
@@ -266,6 +269,7 @@ class ViewDataset(torch.utils.data.Dataset):
         augment: Optional[Augment] = None,
         augmentations: Sequence[str] = (),
         shared_crops: bool = False,
+        repeat_short: bool = False,
         span_seconds: float = 20.0,
     ):
         self.crops = [round(second * sample_rate) for second in seconds]
@@ -294,9 +298,10 @@ class ViewDataset(torch.utils.data.Dataset):
                 f"{path} has {length} samples; the shortest crop has "
                 f"{self.crops[-1]}"
                 for path, length in zip(rows["wav"], lengths)
-                if length < self.crops[-1]
+                if length < self.crops[-1] and not repeat_short
             ],
-            "Shorten the crops, or take these out of the training folder.",
+            "Shorten the crops, set repeat_short, or take these out of the "
+            "training folder.",
         )
         self.files = rows["wav"].to_numpy()
         self.spans = rows[["start", "stop"]].to_numpy()
