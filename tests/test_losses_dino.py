@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from speechbrain_ssl.checks import BadInputError
-from speechbrain_ssl.losses.dino import CovarianceLoss, DINOLoss, VarianceLoss
+from speechbrain_ssl.losses.dino import (
+    CovarianceLoss,
+    DINOLoss,
+    VarianceLoss,
+    _argmax,
+)
 
 
 def slow_dino(student, teacher, centre, student_temperature, temperature):
@@ -99,6 +104,12 @@ def test_centre_follows_the_teacher_after_the_loss():
     second = loss(student, teacher, 0.1)
     assert torch.equal(loss.centre, before) and second != first
     assert torch.equal(loss.winners, (teacher - before).argmax(-1))
+
+
+@pytest.mark.parametrize("size", [7, 256, 1024])
+def test_winners_are_the_first_of_the_largest(size):
+    values = torch.randint(50, (3, 4, size)).float()  # with ties
+    assert torch.equal(_argmax(values), values.argmax(-1))
 
 
 def test_a_confident_and_an_empty_teacher_have_the_extreme_entropies():

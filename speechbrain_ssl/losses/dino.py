@@ -159,10 +159,13 @@ class DINOLoss(nn.Module):
                 logits -= logits.logsumexp(-1, keepdim=True)
                 logits -= _over_processes(logits.logsumexp((0, 1)))
         else:
-            logits = (teacher - self.centre).div_(teacher_temperature)
+            share = 1 / teacher_temperature
+            logits = torch.add(
+                -share * self.centre, teacher.float(), alpha=share
+            )
         probabilities = logits.softmax(-1)
-        highest, self.winners = logits.max(-1)
-        sums = highest - probabilities.amax(-1).log()
+        self.winners = _argmax(logits)
+        sums = logits.amax(-1) - probabilities.amax(-1).log()
         expected = torch.dot(probabilities.flatten(), logits.flatten())
         self.entropy = (sums.sum() - expected) / sums.numel()
         return probabilities
@@ -174,6 +177,16 @@ class DINOLoss(nn.Module):
             torch.distributed.all_reduce(mean)
             mean /= torch.distributed.get_world_size()
         self.centre.lerp_(mean, 1 - self.centre_momentum)
+
+
+def _argmax(values):
+    """As `argmax` over the last axis, which on a CPU is slow for long rows."""
+    if values.shape[-1] % 256:
+        return values.argmax(-1)
+    blocks = values.unflatten(-1, (-1, 256))
+    block = blocks.amax(-1).argmax(-1, keepdim=True)
+    best = blocks.take_along_dim(block.unsqueeze(-1), -2).squeeze(-2)
+    return (256 * block).squeeze(-1) + best.argmax(-1)
 
 
 def _over_processes(sums):
@@ -258,7 +271,7 @@ class _CrossView(torch.autograd.Function):
         terms = longs * (len(student) - 1) * batch
         logits = torch.empty_like(targets[0])
         kept = torch.empty_like(student, dtype=torch.float32)
-        loss, ctx.factors = 0.0, []
+        loss = 0.0
         for view, gradient in enumerate(kept):
             if view < longs:
                 target = _others(targets, view)
@@ -267,14 +280,14 @@ class _CrossView(torch.autograd.Function):
                 for other in targets[1:]:
                     target += other
             pairs = longs - (view < longs)
-            logits.copy_(student[view]).div_(temperature)
+            torch.mul(student[view].float(), 1 / temperature, out=logits)
             torch.softmax(logits, -1, out=gradient)
             # logsumexp from the largest term, without another exponential
             sums = logits.amax(-1) - gradient.amax(-1).log()
             dot = torch.dot(target.flatten(), logits.flatten())
             loss = loss + pairs * sums.sum() - dot
-            gradient.sub_(target, alpha=1 / max(1, pairs))
-            ctx.factors.append(pairs / (terms * temperature))
+            factor = pairs / (terms * temperature)
+            gradient.sub_(target, alpha=1 / max(1, pairs)).mul_(factor)
         ctx.kept, ctx.dtype = kept, student.dtype
         return loss / terms
 
@@ -282,8 +295,8 @@ class _CrossView(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
-        for view, factor in zip(gradient, ctx.factors):
-            view.mul_(above * factor)
+        if above.is_cuda or above != 1:  # reading it on a GPU would wait
+            gradient.mul_(above)
         return gradient.to(ctx.dtype), None, None
 
 
