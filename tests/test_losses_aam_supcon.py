@@ -202,7 +202,8 @@ def test_bad_aam_values_are_refused():
         ({"margin": 2.0}, "margin is 2"),
         ({"scale": 0.0}, "scale is 0"),
         ({"subcentres": 0}, "subcentres is 0"),
-        ({"inter_top_k": 3}, "inter_top_k is 3; it must be 0 to 2"),
+        ({"inter_top_k": -1}, "inter_top_k is -1"),
+        ({"inter_top_k": 3}, "classes is 3; it must be 4 or more"),
     ):
         with pytest.raises(BadInputError, match=named):
             AAMLoss(**{"embedding_dim": 4, "classes": 3, **change})

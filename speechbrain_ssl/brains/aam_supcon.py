@@ -18,16 +18,20 @@ class AAMSupConBrain(EmbeddingBrain):
     MODULES_NEEDED = ("encoder", "aam", "supcon")
     HPARAMS_NEEDED = (*EmbeddingBrain.HPARAMS_NEEDED, "margin")
 
-    def on_fit_start(self):
-        """Check that the classifier has one row a speaker, then start."""
-        count, classes = len(self.sampler.names), self.hparams.aam.classes
+    def __init__(self, modules, opt_class, hparams, *rest, sampler, **more):
+        count = len(sampler.names)
+        classes = hparams["aam"].classes
         problem = f"it is {classes}, the training manifest has {count} speakers"
         refuse(
             "classes",
-            [] if classes == count else [problem],
-            f"Set --classes={count}.",
+            [] if classes in (None, count) else [problem],
+            f"Set --classes={count}, or leave it out.",
         )
-        super().on_fit_start()
+        if classes is None:
+            hparams["aam"].set_classes(count)
+        super().__init__(
+            modules, opt_class, hparams, *rest, sampler=sampler, **more
+        )
 
     def terms(self, outputs, batch):
         """Also log what an anchor of the contrastive term meets."""

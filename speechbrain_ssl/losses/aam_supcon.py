@@ -195,8 +195,8 @@ class AAMLoss(nn.Module):
     ---------
     embedding_dim : int
         D.
-    classes : int
-        Training speakers.
+    classes : int, optional
+        Training speakers; without it `set_classes` has to be called first.
     margin : float
         m, radians, 0 to 0.5.
     scale : float
@@ -227,7 +227,7 @@ class AAMLoss(nn.Module):
     def __init__(
         self,
         embedding_dim: int,
-        classes: int,
+        classes: Optional[int] = None,
         margin: float = 0.2,
         scale: float = 32.0,
         subcentres: int = 1,
@@ -237,23 +237,32 @@ class AAMLoss(nn.Module):
     ):
         super().__init__()
         check_sizes(
-            classes=(classes >= 2, classes, "2 or more"),
             margin=(0 <= margin < math.pi / 2, margin, "0 to 1.57"),
             scale=(scale > 0, scale, "above 0"),
             subcentres=(subcentres >= 1, subcentres, "1 or more"),
-            inter_top_k=(
-                0 <= inter_top_k < classes,
-                inter_top_k,
-                f"0 to {classes - 1}, below the number of classes",
-            ),
+            inter_top_k=(inter_top_k >= 0, inter_top_k, "0 or more"),
             inter_margin=(0 <= inter_margin <= 0.5, inter_margin, "0 to 0.5"),
         )
-        self.classes, self.margin, self.scale = classes, margin, scale
+        self.margin, self.scale = margin, scale
         self.inter_top_k, self.inter_margin = inter_top_k, inter_margin
         self.view = view
-        self.weight = nn.Parameter(
-            torch.empty(classes, subcentres, embedding_dim)
-        )
+        self.shape = subcentres, embedding_dim
+        self.classes = self.weight = None
+        if classes is not None:
+            self.set_classes(classes)
+
+    def set_classes(self, classes: int) -> None:
+        """Make the class vectors, anew.
+
+        Arguments
+        ---------
+        classes : int
+            Training speakers, more than `inter_top_k`.
+        """
+        least = max(2, self.inter_top_k + 1)
+        check_sizes(classes=(classes >= least, classes, f"{least} or more"))
+        self.classes = classes
+        self.weight = nn.Parameter(torch.empty(classes, *self.shape))
         nn.init.xavier_normal_(self.weight)
 
     def forward(
