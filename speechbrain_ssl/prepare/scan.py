@@ -95,7 +95,7 @@ def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
     problems, strays = [], []
     for root in roots:
         try:
-            files = list(_files_below(os.path.join(root, "wav")))
+            files = list(files_below(os.path.join(root, "wav")))
         except PermissionError as error:
             problems.append(f"'{error.filename}' may not be read")
             continue
@@ -129,6 +129,15 @@ def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
             min(strays),
         )
     return found
+
+
+def version_of(entry: os.DirEntry) -> str:
+    """Size and time of the last change of a file."""
+    try:
+        status = entry.stat()
+    except OSError:  # a broken link; inspect_audio names it
+        return "unknown"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def fingerprint(utterances: Iterable[Utterance]) -> str:
@@ -310,13 +319,13 @@ def _root_problem(root: Union[str, Path]) -> str:
     return f"'{root}' has no folder 'wav'; it holds: {shown or 'nothing'}"
 
 
-def _files_below(
+def files_below(
     folder: str, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], os.DirEntry]]:
-    """Names below wav and entry of every visible file, four levels deep.
+    """Names below a folder and entry of every visible file, four levels deep.
 
-    One level more than the layout has shows files that lie too deep; the
-    limit ends cycles of links.
+    One level more than VoxCeleb has shows files that lie too deep; the limit
+    ends cycles of links.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -326,18 +335,14 @@ def _files_below(
             if not entry.is_dir():
                 yield names, entry
             elif len(names) <= 3:
-                yield from _files_below(entry.path, names)
+                yield from files_below(entry.path, names)
 
 
 def _utterance(names: tuple[str, ...], entry: os.DirEntry) -> Utterance:
     """The utterance at three names below wav."""
-    try:
-        status = entry.stat()
-        version = f"{status.st_size} {status.st_mtime_ns}"
-    except OSError:  # a broken link; inspect_audio names it
-        version = "unknown"
     speaker, session, name = names
-    return Utterance(speaker, session, Path(name).stem, entry.path, version)
+    name, version = Path(name).stem, version_of(entry)
+    return Utterance(speaker, session, name, entry.path, version)
 
 
 def _header_fault(file: soundfile.SoundFile, checks: Checks) -> tuple[str, str]:

@@ -134,7 +134,8 @@ def training_tables(
         left_out,
         len(found) - table["wav"].nunique(),
     )
-    return _divide(table, settings)
+    unit = "spk_id" if settings.split_speaker else "wav"
+    return divide(table, unit, settings.split_ratio, settings.seed)
 
 
 def _speakers(trials: pd.DataFrame) -> set[str]:
@@ -207,18 +208,41 @@ def _rows(item: Utterance, audio: Audio, settings: Settings) -> list[tuple]:
     ]
 
 
-def _divide(table: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
-    """Train and dev rows that share no file, or no speaker."""
-    unit = "spk_id" if settings.split_speaker else "wav"
+def divide(
+    table: pd.DataFrame, unit: str, split_ratio: Sequence[float], seed: int
+) -> dict[str, pd.DataFrame]:
+    """Train and dev rows that share no file, or no speaker.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Manifest rows.
+    unit : str
+        Column whose values stay together: `spk_id` or `wav`.
+    split_ratio : sequence of two float
+        Shares of train and dev.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    dict
+        Manifests `train` and `dev`.
+
+    Raises
+    ------
+    BadInputError
+        If there is one value for two shares.
+    """
     names = table[unit].unique()
-    train, dev = settings.split_ratio
+    train, dev = split_ratio
     count = round(len(names) * dev / (train + dev))
     if train and dev:
-        what = "speaker" if settings.split_speaker else "file"
+        what = "speaker" if unit == "spk_id" else "file"
         problem = f"{len(names)} {what} is left for train and dev"
         advice = "Give at least two, or set split_ratio to [100, 0]."
         refuse("training data", [] if len(names) > 1 else [problem], advice)
         count = min(max(count, 1), len(names) - 1)
-    drawn = np.random.default_rng(settings.seed).permutation(len(names))
+    drawn = np.random.default_rng(seed).permutation(len(names))
     in_dev = table[unit].isin(names[drawn[:count]])
     return {"train": table[~in_dev], "dev": table[in_dev]}

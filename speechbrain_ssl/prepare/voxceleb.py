@@ -8,12 +8,10 @@ recipes/VoxCeleb/voxceleb_prepare.py, so files of either are interchangeable.
 """
 
 import hashlib
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -22,9 +20,15 @@ from speechbrain.utils.logger import get_logger
 from speechbrain.utils.superpowers import import_from_path
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.files import replaced_when_done, write_json
 from speechbrain_ssl.dataio.manifest import write_manifest
 from speechbrain_ssl.dataio.trials import read_trials
+from speechbrain_ssl.prepare.outputs import (
+    Folder,
+    data_folders,
+    is_done,
+    refuse_unwritable,
+    write_together,
+)
 from speechbrain_ssl.prepare.scan import (
     Utterance,
     find_utterances,
@@ -37,13 +41,10 @@ from speechbrain_ssl.prepare.tables import (
 )
 
 FILES = {"train": ["train"], "dev": ["dev"], "test": ["enrol", "test"]}
-RECORD = "prepare.json"
 SCRIPT = "voxceleb_prepare.py"
 CHECKOUT = "SPEECHBRAIN_CHECKOUT"  # environment variable
 
 logger = get_logger(__name__)
-
-Folder = Union[str, Path]
 
 
 def prepare_voxceleb(
@@ -153,7 +154,7 @@ def prepare_voxceleb(
         logger.info("The preparation is skipped, as asked for.")
         return
     settings = Settings(
-        roots=_roots(data_folder),
+        roots=data_folders(data_folder),
         trials=verification_pairs_file and str(verification_pairs_file),
         splits=list(splits),
         split_ratio=list(split_ratio),
@@ -175,10 +176,10 @@ def prepare_voxceleb(
     trials = _read_trials(settings)
     record = _record(settings, utterances)
     names = _names(settings)
-    if _is_done(save_folder, names, record):
+    if is_done(save_folder, [f"{name}.csv" for name in names], record):
         logger.info("%s is already prepared.", save_folder)
         return
-    _refuse_unwritable(save_folder)
+    refuse_unwritable(save_folder)
     tables = {}
     if "test" in splits:
         tables.update(verification_tables(utterances, trials, settings))
@@ -244,16 +245,6 @@ def voxceleb_preparation(
     return module.prepare_voxceleb
 
 
-def _roots(data_folder: Union[Folder, Sequence[Folder]]) -> list[str]:
-    """Data folders from a list or a comma-separated string."""
-    if isinstance(data_folder, str):
-        names = (root.strip() for root in data_folder.split(","))
-        return [root for root in names if root]
-    if isinstance(data_folder, os.PathLike):
-        return [str(data_folder)]
-    return [str(root) for root in data_folder]
-
-
 def _refuse_settings(
     settings: Settings, source: Any, save_folder: Path
 ) -> None:
@@ -302,19 +293,6 @@ def _refuse_settings(
     refuse("prepare_voxceleb", problems, "Change these arguments.")
 
 
-def _refuse_unwritable(save_folder: Path) -> None:
-    """Refuse a folder that cannot be written, before the long work."""
-    try:
-        save_folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=save_folder).close()
-    except OSError as error:
-        refuse(
-            "save_folder",
-            [f"'{save_folder}' cannot be written ({error})"],
-            "Give another folder or the right to write there.",
-        )
-
-
 def _read_trials(settings: Settings) -> pd.DataFrame:
     """Trials with names below wav as written by POSIX; none without a list."""
     if not settings.trials:
@@ -344,36 +322,19 @@ def _record(
     }
 
 
-def _is_done(
-    save_folder: Path, names: Sequence[str], record: dict[str, Any]
-) -> bool:
-    """Whether the manifests there were made from the same inputs."""
-    paths = [save_folder / f"{name}.csv" for name in names]
-    if not all(path.is_file() for path in [*paths, save_folder / RECORD]):
-        return False
-    try:
-        written = json.loads((save_folder / RECORD).read_bytes())
-    except ValueError:
-        return False  # not ours; it is replaced
-    return written == record
-
-
 def _write(
     tables: dict[str, pd.DataFrame], record: dict[str, Any], save_folder: Path
 ) -> None:
-    """Replace all files of a preparation together, the record last."""
-    with ExitStack() as stack:
-        record_path = save_folder / RECORD
-        new_record = stack.enter_context(replaced_when_done(record_path))
-        for name, table in tables.items():
-            path = save_folder / f"{name}.csv"
-            write_manifest(table, stack.enter_context(replaced_when_done(path)))
-            logger.info(
-                "%s: %d rows of %d speakers.",
-                path,
-                len(table),
-                table["spk_id"].nunique(),
-            )
-        write_json(record, new_record)
-        # An interruption from here on must not pass for a preparation.
-        record_path.unlink(missing_ok=True)
+    """Replace the manifests and their record."""
+    writers = {
+        f"{name}.csv": partial(write_manifest, table)
+        for name, table in tables.items()
+    }
+    write_together(writers, record, save_folder)
+    for name, table in tables.items():
+        logger.info(
+            "%s: %d rows of %d speakers.",
+            save_folder / f"{name}.csv",
+            len(table),
+            table["spk_id"].nunique(),
+        )
