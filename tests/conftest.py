@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from cnceleb_tree import EVALUATION, SPEAKERS, write_cnceleb
 from trees import TRIALS, add
+
+from speechbrain_ssl.prepare import cnceleb
 
 torch.set_num_threads(1)
 
@@ -112,3 +115,17 @@ def tree(tmp_path):
     add(root, "id8/s/a.wav")
     (tmp_path / "veri.txt").write_text(TRIALS)
     return root
+
+
+@pytest.fixture
+def cnceleb_corpus(tmp_path, monkeypatch):
+    """Folders of a small CN-Celeb1 and 2, whose numbers pass as published."""
+    monkeypatch.setattr(cnceleb, "SPEAKERS", SPEAKERS)
+    monkeypatch.setattr(cnceleb, "EVALUATION", EVALUATION)
+    return write_cnceleb(tmp_path)
+
+
+@pytest.fixture
+def cnceleb1(cnceleb_corpus):
+    """The folder of that CN-Celeb1."""
+    return Path(cnceleb_corpus.split(",")[0])

@@ -32,6 +32,30 @@ def data_folders(given: Union[Folder, Sequence[Folder]]) -> list[str]:
     return [str(root) for root in given]
 
 
+def wrong_choices(
+    split_ratio: Sequence[float], bad_files: str, most_bad: float
+) -> dict[str, bool]:
+    """Sentence on each argument that preparations share, and whether it holds.
+
+    Example
+    -------
+    >>> list(wrong_choices([90, 10], "stop", 0.01).values())
+    [False, False, False]
+    """
+    fit = len(split_ratio) == 2 and min(split_ratio) >= 0
+    return {
+        f"split_ratio is {split_ratio}; it is two shares, e.g. [90, 10]": (
+            not fit or sum(split_ratio) == 0
+        ),
+        f"bad_files is '{bad_files}'; it is 'stop' or 'skip'": (
+            bad_files not in ("stop", "skip")
+        ),
+        f"most_bad is {most_bad}; it is a share from 0 to 1": (
+            not 0 <= most_bad <= 1
+        ),
+    }
+
+
 def refuse_unwritable(save_folder: Path) -> None:
     """Refuse a folder that cannot be written, before the long work.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import soundfile
@@ -253,13 +253,23 @@ def inspect_all(
         In the order of `paths`.
     """
     inspect = partial(inspect_audio, checks=checks)
-    bar = {"desc": "Checking audio", "unit": "file", "delay": 5}
-    if len(paths) <= SERIAL_FILES or workers in (0, 1):
-        return [inspect(path) for path in tqdm(paths, **bar)]
-    inspected = parallel_map(
-        inspect, paths, workers, chunk_size=64, progress_bar_kwargs=bar
+    return for_each(inspect, paths, workers, "Checking audio")
+
+
+def for_each(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: Optional[int],
+    what: str,
+) -> list[Any]:
+    """Results in order, by several processes for over `SERIAL_FILES` items."""
+    bar = {"desc": what, "unit": "file", "delay": 5}
+    if len(items) <= SERIAL_FILES or workers in (0, 1):
+        return [function(item) for item in tqdm(items, **bar)]
+    results = parallel_map(
+        function, items, workers, chunk_size=64, progress_bar_kwargs=bar
     )
-    return list(inspected)
+    return list(results)
 
 
 def keep_usable(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import pandas as pd
@@ -180,6 +180,35 @@ def _inspected(
         settings.check_samples,
         settings.seg_dur if measured and not of_trials else None,
     )
+    return usable(items, checks, settings, of_trials)
+
+
+def usable(
+    items: Sequence[Any], checks: Checks, settings: Any, of_trials: bool
+) -> dict[str, Audio]:
+    """What the files without fault hold, by path.
+
+    Arguments
+    ---------
+    items : sequence
+        Files with a `path`.
+    checks : Checks
+        What to look at.
+    settings : object
+        With `bad_files`, `most_bad` and `workers` of a preparation.
+    of_trials : bool
+        Whether every faulty file stops, rather than too many.
+
+    Returns
+    -------
+    dict
+        Path to Audio.
+
+    Raises
+    ------
+    BadInputError
+        If too many files are faulty.
+    """
     paths = [item.path for item in items]
     audios = inspect_all(paths, checks, settings.workers)
     if of_trials:
@@ -189,8 +218,8 @@ def _inspected(
         what = "training files"
         most_bad = settings.most_bad if settings.bad_files == "stop" else 1.0
         advice = "Repair or remove these files, or set bad_files to 'skip'."
-    usable = keep_usable(audios, what, most_bad, advice)
-    return {audio.path: audio for audio in usable}
+    kept = keep_usable(audios, what, most_bad, advice)
+    return {audio.path: audio for audio in kept}
 
 
 def _rows(item: Utterance, audio: Audio, settings: Settings) -> list[tuple]:

@@ -28,6 +28,7 @@ from speechbrain_ssl.prepare.outputs import (
     is_done,
     refuse_unwritable,
     write_together,
+    wrong_choices,
 )
 from speechbrain_ssl.prepare.scan import (
     Utterance,
@@ -257,17 +258,8 @@ def _refuse_settings(
         f"splits is {s.splits}; it holds some of {', '.join(FILES)}": (
             not s.splits or not set(s.splits) <= set(FILES)
         ),
-        f"split_ratio is {s.split_ratio}; it is two shares, e.g. [90, 10]": (
-            not fit or sum(s.split_ratio) == 0
-        ),
         f"seg_dur is {s.seg_dur} s, less than a sample at {s.sample_rate} Hz": (
             s.seg_dur * s.sample_rate < 1
-        ),
-        f"bad_files is '{s.bad_files}'; it is 'stop' or 'skip'": (
-            s.bad_files not in ("stop", "skip")
-        ),
-        f"most_bad is {s.most_bad}; it is a share from 0 to 1": (
-            not 0 <= s.most_bad <= 1
         ),
         "test is among the splits and verification_pairs_file is missing": (
             not s.trials and "test" in s.splits
@@ -278,6 +270,7 @@ def _refuse_settings(
         f"source is '{source}'; unpack archives by hand and leave it out": (
             source is not None
         ),
+        **wrong_choices(s.split_ratio, s.bad_files, s.most_bad),
     }
     for name, share in shares.items():
         problem = f"{name} is among the splits and its split_ratio is {share}"
