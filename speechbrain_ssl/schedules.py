@@ -62,7 +62,34 @@ class Cosine:
         return self.end + (self.start - self.end) * fall
 
 
-Scheduled = Union[float, Linear, Cosine]
+class Exponential:
+    """`start`, multiplied by `factor` after every `every` steps.
+
+    Arguments
+    ---------
+    start : float
+        First value.
+    factor : float
+        Below 1 to fall.
+    every : int
+        Steps between two changes, e.g. those of an epoch.
+
+    Example
+    -------
+    >>> rate = Exponential(1.0, 0.5, every=10)
+    >>> rate(0), rate(9), rate(10), rate(25)
+    (1.0, 1.0, 0.5, 0.25)
+    """
+
+    def __init__(self, start: float, factor: float, every: int):
+        self.start, self.factor, self.every = start, factor, every
+
+    def __call__(self, step: int) -> float:
+        """Value at a step, counted from 0."""
+        return self.start * self.factor ** (step // self.every)
+
+
+Scheduled = Union[float, Linear, Cosine, Exponential]
 
 
 def value_at(scheduled: Scheduled, step: int) -> float:

@@ -274,22 +274,21 @@ def _audio_below(folder: Path, named: Iterable[str] = ()) -> dict:
     """Recordings by name; those of `named` speakers have the corpus' form."""
     found, problems, strays = {}, [], []
     try:
-        files = list(files_below(str(folder)))
+        for names, entry in files_below(str(folder)):
+            if not entry.name.lower().endswith(SUFFIXES):
+                continue
+            name = os.path.splitext("/".join(names))[0]
+            if names[0] in named and not NAME.fullmatch(name):
+                strays.append(entry.path)
+                continue
+            if name in found:
+                problems.append(
+                    f"'{entry.path}' and '{found[name].path}' are the same "
+                    "recording"
+                )
+            found[name] = Recording(name, entry.path, version_of(entry))
     except PermissionError as error:
         refuse("data_folder", [f"'{error.filename}' may not be read"], LAYOUT)
-    for names, entry in files:
-        if not entry.name.lower().endswith(SUFFIXES):
-            continue
-        name = os.path.splitext("/".join(names))[0]
-        if names[0] in named and not NAME.fullmatch(name):
-            strays.append(entry.path)
-            continue
-        if name in found:
-            problems.append(
-                f"'{entry.path}' and '{found[name].path}' are the same "
-                "recording"
-            )
-        found[name] = Recording(name, entry.path, version_of(entry))
     refuse("data_folder", problems, "Keep one of each.")
     if strays:
         logger.warning(
