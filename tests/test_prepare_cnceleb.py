@@ -89,7 +89,7 @@ def test_a_model_is_its_official_file_by_default(cnceleb_corpus, cnceleb1):
     row = enrol.loc["id00801-enroll"]
     assert row["wav"] == str(cnceleb1 / "eval/enroll/id00801-enroll.flac")
     assert row["spk_id"] == "id00801" and row["stop"] == 12800
-    assert row["genre"] == "live_broadcast+singing"
+    assert row["genre"] == "enrolment"
     models = pd.read_csv(out / "models.csv")
     assert list(models) == ["model", "ID"]
     assert models["ID"].tolist() == models["model"].tolist()
@@ -301,7 +301,7 @@ def touch_test(cnceleb1):
 
 
 def change_list(cnceleb1):
-    with open(cnceleb1 / "eval/lists/enroll.map", "a") as file:
+    with open(cnceleb1 / "eval/lists/enroll.lst", "a") as file:
         file.write("\n")
 
 

@@ -22,12 +22,22 @@ def test_folders_that_are_not_cnceleb_are_refused(cnceleb_corpus, cnceleb1):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["eval/lists/trials.lst", "eval/lists/enroll.map", "eval/lists/enroll.lst"],
+    ("enrolment", "name"),
+    [
+        ("joined", "trials.lst"),
+        ("joined", "enroll.lst"),
+        ("cuts", "enroll.map"),
+    ],
 )
-def test_a_missing_list_is_named(name, cnceleb_corpus, cnceleb1):
-    (cnceleb1 / name).unlink()
-    assert f"has no {name}" in refused(cnceleb_corpus)
+def test_a_missing_list_is_named(enrolment, name, cnceleb_corpus, cnceleb1):
+    (cnceleb1 / "eval/lists" / name).unlink()
+    message = refused(cnceleb_corpus, enrolment=enrolment)
+    assert f"has no eval/lists/{name}" in message
+
+
+def test_lists_of_the_other_enrolment_are_not_needed(cnceleb_corpus, cnceleb1):
+    (cnceleb1 / "eval/lists/enroll.map").unlink()
+    assert len(rows_of(prepare(cnceleb_corpus), "enrol")) == 2
 
 
 def replace(path, old, new):
@@ -47,7 +57,8 @@ def replace(path, old, new):
         ("eval/lists/trials.lst", "800-sing", "800-vlog", "no such audio file"),
         ("eval/lists/enroll.lst", "id00801-e", "id00809-e", "it is not in"),
         ("eval/lists/enroll.lst", "ll/id00801", "ll/id00809", "no such audio"),
-        ("eval/lists/enroll.map", "id00801-", "id00800-", "line 2 is 'id00800"),
+        ("eval/lists/enroll.lst", "id00801-", "id00800-", "line 2 is 'id00800"),
+        ("eval/lists/enroll.lst", ".wav", ".wav b.wav", "2 files; one is"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(
@@ -58,12 +69,16 @@ def test_lists_that_do_not_fit_are_refused(
     assert expected in message and "1 problem:" in message
 
 
-def test_a_model_without_files_is_refused(cnceleb_corpus, cnceleb1):
+@pytest.mark.parametrize(
+    ("enrolment", "name"), [("joined", "enroll.lst"), ("cuts", "enroll.map")]
+)
+def test_a_model_without_files_is_refused(
+    enrolment, name, cnceleb_corpus, cnceleb1
+):
     replace(cnceleb1 / "eval/lists/trials.lst", "id00800-e", "id00803-e")
-    message = refused(cnceleb_corpus, full_corpus=False)
-    for name in ("enroll.map", "enroll.lst"):
-        expected = "names the model 'id00803-enroll'; it is not in eval/lists/"
-        assert expected + name in message
+    message = refused(cnceleb_corpus, full_corpus=False, enrolment=enrolment)
+    expected = "names the model 'id00803-enroll'; it is not in eval/lists/"
+    assert expected + name in message
 
 
 def test_a_cut_without_audio_is_refused(cnceleb_corpus, cnceleb1):

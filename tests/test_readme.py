@@ -38,6 +38,20 @@ def test_commands_name_scripts_yamls_and_keys_that_exist():
             assert f"\n{key}:" in text, (command, key)
 
 
+def test_commands_of_recipes_name_yamls_and_keys_that_exist():
+    readmes = sorted(REPOSITORY.glob("recipes/**/README.md"))
+    commands = [
+        command
+        for path in readmes
+        for command in re.findall(r"train\.py .*yaml.*", path.read_text())
+    ]
+    assert len(readmes) >= 4 and len(commands) >= 20
+    for command in commands:
+        text = (REPOSITORY / command.split()[1]).read_text()
+        for key in re.findall(r"--(\w+)=", command):
+            assert f"\n{key}:" in text, (command, key)
+
+
 def test_links_point_at_files():
     links = re.findall(r"\]\(([^)#]+)\)", README)
     local = [link for link in links if not link.startswith("http")]

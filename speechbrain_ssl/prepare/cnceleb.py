@@ -141,7 +141,8 @@ def prepare_cnceleb(
         workers=workers,
     )
     _refuse_settings(settings, save_folder)
-    layout = find_cnceleb(settings.roots)
+    lists = (TRIALS, ENROLMENTS[enrolment])
+    layout = find_cnceleb(settings.roots, lists)
     record = _record(settings, layout)
     if is_done(save_folder, FILES, record) and _joined_are_there(save_folder):
         logger.info("%s is already prepared.", save_folder)

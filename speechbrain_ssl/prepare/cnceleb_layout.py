@@ -65,13 +65,15 @@ class Layout(NamedTuple):
     digest: str  # of the lists
 
 
-def find_cnceleb(roots: Sequence[str]) -> Layout:
+def find_cnceleb(roots: Sequence[str], lists: Sequence[str]) -> Layout:
     """Training and evaluation files of CN-Celeb1 and, where given, 2.
 
     Arguments
     ---------
     roots : sequence of str
         One folder of CN-Celeb1, at most one of CN-Celeb2.
+    lists : sequence of str
+        Evaluation lists that are needed, of `TRIALS`, `JOINED` and `CUTS`.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def find_cnceleb(roots: Sequence[str]) -> Layout:
     BadInputError
         If a folder, a list or the audio of a listed speaker is missing.
     """
-    first, second = _told_apart(roots)
+    first, second = _told_apart(roots, lists)
     parts = [(first, FIRST)] + [(root, SECOND) for root in second]
     training, problems = {}, []
     for root, place in parts:
@@ -111,11 +113,11 @@ def find_cnceleb(roots: Sequence[str]) -> Layout:
     evaluation.update(
         (name, item) for name, item in data.items() if name not in trained
     )
-    lists = {place: first / place for place in (TRIALS, JOINED, CUTS)}
+    places = {place: first / place for place in lists}
     contents = hashlib.sha256()
-    for path in [*(root / place for root, place in parts), *lists.values()]:
+    for path in [*(root / place for root, place in parts), *places.values()]:
         contents.update(path.read_bytes())
-    return Layout(training, evaluation, lists, contents.hexdigest())
+    return Layout(training, evaluation, places, contents.hexdigest())
 
 
 def read_cnceleb_trials(path: Path) -> pd.DataFrame:
@@ -237,11 +239,13 @@ def genre_of(name: str) -> str:
     return match["genre"] if match else "unknown"
 
 
-def _told_apart(roots: Sequence[str]) -> tuple[Path, list[Path]]:
+def _told_apart(
+    roots: Sequence[str], lists: Sequence[str]
+) -> tuple[Path, list[Path]]:
     """The folder of CN-Celeb1 and that of CN-Celeb2, if any."""
     problems = []
     kinds: dict[str, list[Path]] = {FIRST: [], SECOND: []}
-    needed = {FIRST: ["eval", TRIALS, JOINED, CUTS], SECOND: []}
+    needed = {FIRST: ["eval", *lists], SECOND: []}
     for root in map(Path, roots):
         marks = [place for place in kinds if (root / place).is_file()]
         if not root.is_dir():

@@ -28,6 +28,7 @@ from speechbrain_ssl.prepare.scan import Audio, Checks
 from speechbrain_ssl.prepare.tables import usable
 
 ENROLMENTS = {"joined": JOINED, "cuts": CUTS}
+SEVERAL = "enrolment"  # genre of a file that joins cuts of several
 
 logger = get_logger(__name__)
 
@@ -68,8 +69,8 @@ def verification_tables(
     Returns
     -------
     tables : dict
-        Manifests with the column `genre`; that of an official enrolment file
-        is its cuts', with + between several.
+        Manifests with the column `genre`; that of an official enrolment file,
+        which joins cuts of any genres, is "enrolment".
     models : pandas.DataFrame
         The columns model and ID, one row a cut.
 
@@ -115,27 +116,26 @@ def _cuts(
     layout: Layout, models: Sequence[str], enrolment: str
 ) -> pd.DataFrame:
     """model, ID, file and genre of every cut of the models."""
-    parts = read_models(layout.lists[CUTS])
-    files = read_models(layout.lists[ENROLMENTS[enrolment]])
+    place = ENROLMENTS[enrolment]
+    files = read_models(layout.lists[place])
     problems = [
         f"{TRIALS} names the model '{model}'; it is not in {place}"
-        for place, listed in {CUTS: parts, ENROLMENTS[enrolment]: files}.items()
         for model in models
-        if model not in listed
+        if model not in files
     ]
-    refuse("evaluation lists", problems, "Add the models, or their lines.")
-    if enrolment == "joined":
-        rows = [
-            (model, model, files[model][0], "+".join(sorted(genres)))
-            for model in models
-            for genres in [set(map(genre_of, parts[model]))]
-        ]
-    else:
-        rows = [
-            (model, name, name, genre_of(name))
-            for model in models
-            for name in files[model]
-        ]
+    problems += [
+        f"{place} gives '{model}' {len(files[model])} files; one is expected"
+        for model in files
+        if enrolment == "joined" and len(files[model]) > 1
+    ]
+    refuse("evaluation lists", problems, "Correct these lists.")
+    rows = [
+        (model, model, name, SEVERAL)
+        if enrolment == "joined"
+        else (model, name, name, genre_of(name))
+        for model in models
+        for name in files[model]
+    ]
     return pd.DataFrame(rows, columns=["model", "ID", "file", "genre"])
 
 
