@@ -16,7 +16,7 @@ SPEAKERS = {"dev/dev.lst": 4, "spk.lst": 4}
 EVALUATION = {
     "models": 2,
     "test utterances": 4,
-    "trials": 8,
+    "trials": 7,
     "target trials": 4,
 }
 GENRES = ("live_broadcast", "singing")
@@ -63,6 +63,7 @@ def write_cnceleb(root, suffix=".flac", speakers=4, seconds=0.4):
             for other in (800, 801)
             for genre in GENRES
         ]
+    trials.remove("id00801-enroll test/id00800-singing-02-001.wav 0")
     lists = {
         one / "dev" / "dev.lst": ids,
         one / "eval" / "lists" / "trials.lst": trials,
