@@ -52,16 +52,12 @@ class SafeCheckpointer(Checkpointer):
         """
         saved = super().save_checkpoint(dict(meta or {}), *args, **kwargs)
         ddp_barrier()
-        if not if_main_process():
-            return None
-        final = saved.path.with_name(saved.path.name[len(_PARTIAL) :])
-        os.replace(saved.path, final)
-        for left in final.parent.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(left)
-        files = {
-            name: final / path.name for name, path in saved.paramfiles.items()
-        }
-        return Checkpoint(final, saved.meta, files)
+        if if_main_process():
+            saved = _complete(saved)
+        # All processes must find the same checkpoints from here on: deleting
+        # one is a collective operation.
+        ddp_barrier()
+        return saved
 
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
@@ -73,6 +69,16 @@ class SafeCheckpointer(Checkpointer):
 
 
 _PARTIAL = "partial-"
+
+
+def _complete(saved):
+    """The checkpoint under its final name; what a kill left is removed."""
+    final = saved.path.with_name(saved.path.name[len(_PARTIAL) :])
+    os.replace(saved.path, final)
+    for left in final.parent.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left)
+    files = {name: final / p.name for name, p in saved.paramfiles.items()}
+    return Checkpoint(final, saved.meta, files)
 
 
 @register_checkpoint_hooks

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from conftest import REPOSITORY, dino_options
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from speechbrain_ssl import checkpoints
+from speechbrain_ssl.checkpoints import SafeCheckpointer
 from speechbrain_ssl.lobes.dino import DINOHead
 from speechbrain_ssl.lobes.teacher import Teacher
 from speechbrain_ssl.losses.aam_supcon import AAMLoss, SupConLoss
@@ -90,6 +93,34 @@ def process(rank, folder, steps, option):
     torch.distributed.barrier()  # no one leaves while another still speaks
     torch.distributed.destroy_process_group()
     os._exit(0)  # gloo's threads can abort an interpreter that ends
+
+
+def saved_checkpoints(rank, processes, slowness):
+    """Checkpoints that a process finds after each save of the main one."""
+    rename = os.replace
+
+    def slowly(*paths):
+        time.sleep(slowness)
+        rename(*paths)
+
+    checkpoints.os.replace = slowly
+    os.environ["RANK"] = str(rank)  # what SpeechBrain looks at
+    layer = torch.nn.Linear(1, 1)
+    checkpointer = SafeCheckpointer("checkpoints", {"layer": layer})
+    found = []
+    for _ in range(3):
+        checkpointer.save_checkpoint()
+        found.append(len(checkpointer.list_checkpoints()))
+    return {"found": torch.tensor(found)}
+
+
+def test_every_process_finds_a_checkpoint_that_was_saved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = str(tmp_path), saved_checkpoints, 0.3
+    torch.multiprocessing.spawn(process, given, nprocs=2)
+    for rank in (0, 1):
+        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert state["found"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
