@@ -65,7 +65,7 @@ def trial_groups(
     Arguments
     ---------
     column : str
-        Of the rows; `duration` is that from start to stop.
+        Of the rows; `duration` needs `seconds` there.
     enrol : pandas.DataFrame or None
         Rows of the enrolment side; None where models have several cuts: the
         test side then decides alone.
@@ -86,7 +86,7 @@ def trial_groups(
     """
     sides = [test] if enrol is None else [test, enrol]
     if column == "duration":
-        seconds = [_seconds(side) for side in sides]
+        seconds = [side["seconds"].to_numpy() for side in sides]
         shortest = seconds[0][test_rows]
         if enrol is not None:
             shortest = np.minimum(shortest, seconds[1][enrol_rows])
@@ -114,12 +114,6 @@ def trial_groups(
         ]
     )
     return pairs[enrolled * len(values) + tested]
-
-
-def _seconds(rows):
-    """Seconds of each row; `duration` is that of the whole file."""
-    rate = rows["sample_rate"] if "sample_rate" in rows else 16000
-    return ((rows["stop"] - rows["start"]) / rate).to_numpy()
 
 
 def breakdown(

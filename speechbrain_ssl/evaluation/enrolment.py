@@ -1,6 +1,7 @@
 """Enrolment models of several cuts, and utterances scored in parts."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -41,6 +42,8 @@ class Setting(NamedTuple):
         pieces of this length, for a `TwoPart` backend.
     measures : bool
         Report the quality measures that calibration can use.
+    tables : pathlib.Path, optional
+        Folder where embeddings of whole, clean utterances are kept.
 
     Example
     -------
@@ -53,6 +56,7 @@ class Setting(NamedTuple):
     aggregator: Optional[Callable[[torch.Tensor], torch.Tensor]] = None
     piece_samples: int = 0
     measures: bool = False
+    tables: Optional[Path] = None
 
 
 class TwoPart:
