@@ -254,6 +254,8 @@ def _figure(width: float, height: float) -> Optional[Any]:
     except ImportError:
         logger.warning('No picture: pip install "speechbrain_ssl[plots]"')
         return None
+    # SpeechBrain's logging shows every font that matplotlib looks at.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
