@@ -58,8 +58,8 @@ def read_trials(path: Union[str, Path]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         refuse(str(path), ["there is no such trial list"], "Check the path.")
-    is_csv = path.suffix.lower() == ".csv"
-    trials = _read_csv(path) if is_csv else _read_quickly(path)
+    quickly = _read_csv if path.suffix.lower() == ".csv" else _read_quickly
+    trials = quickly(path)
     if trials is None:
         trials = _read_line_by_line(path)
     if not len(trials):
@@ -100,8 +100,7 @@ def write_trials(trials: pd.DataFrame, path: Union[str, Path]) -> None:
     faulty = [name for name in names if name.split() != [name]]
     problems = [f"'{name}' is empty or has white space" for name in faulty]
     refuse(str(path), problems, "Rename these utterances.")
-    columns = [trials[name] for name in COLUMNS]
-    lines = (f"{label:d} {one} {two}\n" for label, one, two in zip(*columns))
+    lines = map("%d %s %s\n".__mod__, zip(*(trials[name] for name in COLUMNS)))
     with replaced_when_done(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
@@ -242,20 +241,22 @@ def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
     for place, labels in ((0, FIRST), (2, LAST)):
         target = columns[place].map(labels)
         if target.notna().all():
-            sides = (columns[name] for name in columns if name != place)
-            return _as_trials(target, *sides)
+            columns.pop(place)
+            return _as_trials(target, *(columns[name] for name in columns))
     return None
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Trials of a table with a line of names."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # of the parser or the decoder
+        refuse(str(path), [f"it is no CSV ({error})"], ADVICE)
     table = table.rename(columns={"label": "target", "enroll": "enrol"})
     found = ", ".join(map(str, table.columns))
+    missing = [name for name in COLUMNS if name not in table]
     problems = [
-        f"it has no column '{name}'; found: {found}"
-        for name in COLUMNS
-        if name not in table
+        f"it has no column '{name}'; found: {found}" for name in missing
     ]
     refuse(str(path), problems, ADVICE)
     labels = table["target"].map(LAST)

@@ -1,5 +1,6 @@
 """Speaker verification of a trial list, clean and with interferers."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import refuse, summarise
 from speechbrain_ssl.dataio.scores import write_scores
 from speechbrain_ssl.dataio.trials import resolve_trials
 from speechbrain_ssl.evaluation.embed import Embeddings, Utterances, embed
@@ -23,6 +24,8 @@ from speechbrain_ssl.evaluation.metrics import verification_metrics
 from speechbrain_ssl.evaluation.quality import quality_measures
 from speechbrain_ssl.evaluation.scoring import RULES
 from speechbrain_ssl.evaluation.table import embed_to_table
+
+logger = logging.getLogger(__name__)
 
 ARRAYS = ("scores", "measures")  # one value a trial: not for JSON
 
@@ -54,8 +57,8 @@ class TrialList:
     Raises
     ------
     BadInputError
-        If a trial names an unknown utterance or an utterance has no
-        interferer whose speaker is outside its trials.
+        If a trial names an unknown utterance or comes with both labels, or
+        an utterance has no interferer whose speaker is outside its trials.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class TrialList:
             used = np.unique(np.concatenate([*cuts, test]))
             self.members = [np.searchsorted(used, own) for own in cuts]
             self.enrol_rows = enrol
+        _check_repeats(trials, enrol, test, name)
         self.rows = rows.iloc[used].reset_index(drop=True)
         tested, self.test_rows = np.unique(test, return_inverse=True)
         self.tested = np.searchsorted(used, tested)  # rows with a test side
@@ -112,6 +116,27 @@ class TrialList:
         for trial in first:
             involved[self.test_rows[trial]].add(others[trial])
         return involved
+
+
+def _check_repeats(trials, enrol, test, name):
+    """Warn of trials that come twice; refuse those with both labels."""
+    pairs = pd.Series(enrol * (test.max(initial=0) + 1) + test)
+    again = pairs.duplicated().to_numpy()
+    if not again.any():
+        return
+    targets = pd.Series(trials["target"].to_numpy())
+    other = targets != targets.groupby(pairs).transform("first")
+    shown = trials[["enrol", "test"]].to_numpy()
+    problems = [
+        f"'{' '.join(shown[row])}' (trial {row + 1}) has both labels"
+        for row in np.flatnonzero(other)
+    ]
+    refuse(name, problems, "Correct or remove these trials.")
+    repeats = [
+        f"'{' '.join(shown[row])}' (trial {row + 1}) repeats an earlier trial"
+        for row in np.flatnonzero(again)
+    ]
+    logger.warning("%s: %s", name, summarise(repeats))
 
 
 def model_cuts(
