@@ -44,7 +44,7 @@ def test_every_form_gives_the_same_trials(tmp_path, name, text):
     [
         ("a.lst", "a x 1\na y 2\n", "line 2 has the label '2'; it is 1 or 0"),
         ("a.lst", "a x tgt\na y\n", "a trial is 'enrol test label'"),
-        ("a.csv", "target,enrol\n1,a\n", "no column 'test'; found: target"),
+        ("a.csv", "target,enrol\n1,a\n", "no column test; found: target"),
         (
             "a.csv",
             "target,enrol,test\n1,a,b\n5,a,c\n",

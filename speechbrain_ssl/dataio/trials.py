@@ -58,8 +58,8 @@ def read_trials(path: Union[str, Path]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         refuse(str(path), ["there is no such trial list"], "Check the path.")
-    quickly = _read_csv if path.suffix.lower() == ".csv" else _read_quickly
-    trials = quickly(path)
+    is_csv = path.suffix.lower() == ".csv"
+    trials = _read_csv(path) if is_csv else _read_quickly(path)
     if trials is None:
         trials = _read_line_by_line(path)
     if not len(trials):
@@ -228,7 +228,6 @@ def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
             sep=r"\s+",
             names=[0, 1, 2, "surplus"],
             dtype=object,  # equal names are one in memory
-            low_memory=False,
             quoting=csv.QUOTE_NONE,
             keep_default_na=False,
             na_values=[""],
@@ -250,19 +249,18 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """Trials of a table with a line of names."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # of the parser or the decoder
+    except ValueError as error:
         refuse(str(path), [f"it is no CSV ({error})"], ADVICE)
     table = table.rename(columns={"label": "target", "enroll": "enrol"})
     found = ", ".join(map(str, table.columns))
     missing = [name for name in COLUMNS if name not in table]
-    problems = [
-        f"it has no column '{name}'; found: {found}" for name in missing
-    ]
-    refuse(str(path), problems, ADVICE)
+    problem = f"no column {', '.join(missing)}; found: {found}"
+    refuse(str(path), [problem] if missing else [], ADVICE)
     labels = table["target"].map(LAST)
-    has = f"{path.name} line {{}} has the label '{{}}'; it is 1 or 0"
-    wrong = table["target"][labels.isna()].items()
-    problems = [has.format(row + 2, label) for row, label in wrong]
+    problems = [
+        f"{path.name} line {row + 2} has the label '{label}'; it is 1 or 0"
+        for row, label in table["target"][labels.isna()].items()
+    ]
     refuse(str(path), problems, ADVICE)
     return _as_trials(labels, table["enrol"], table["test"])
 

@@ -110,7 +110,7 @@ def _renumbered(rows, size):
     """Rows that occur, and the place of each row among them."""
     occurs = np.zeros(size, bool)
     occurs[rows] = True
-    return np.flatnonzero(occurs), (occurs.cumsum() - 1)[rows]
+    return np.flatnonzero(occurs), (occurs.cumsum(dtype=np.int32) - 1)[rows]
 
 
 class Backend(Protocol):
