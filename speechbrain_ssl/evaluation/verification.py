@@ -111,9 +111,8 @@ class TrialList:
     def _speakers_met(self):
         involved = [{speaker} for speaker in self.test["spk_id"]]
         others = self.rows["spk_id"].to_numpy()[self.first_rows]
-        pairs = np.stack([self.test_rows, pd.factorize(others)[0]])
-        _, first = np.unique(pairs, axis=1, return_index=True)
-        for trial in first:
+        pairs = self.test_rows * len(self.rows) + pd.factorize(others)[0]
+        for trial in np.unique(pairs, return_index=True)[1]:
             involved[self.test_rows[trial]].add(others[trial])
         return involved
 
