@@ -249,13 +249,13 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _figure(width: float, height: float) -> Optional[Any]:
     """Figure in inches that no global state of matplotlib knows about."""
+    # SpeechBrain's logging shows every font that matplotlib looks at.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
         from matplotlib.figure import Figure
     except ImportError:
         logger.warning('No picture: pip install "speechbrain_ssl[plots]"')
         return None
-    # SpeechBrain's logging shows every font that matplotlib looks at.
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 

@@ -199,6 +199,7 @@ class Scorer:
         self.backend, self.norm = backend or Cosine(), norm
         self.cohort, self.device = cohort, device
         self.top = top if norm == "as" else None
+        self._enrolled = None, None  # the last table and its statistics
 
     def __call__(
         self,
@@ -247,10 +248,16 @@ class Scorer:
             scores = normalise(
                 scores,
                 self.norm,
-                self.statistics(models, "enrol").take(enrol_rows),
+                self._of_enrolment(enrol, models).take(enrol_rows),
                 self.statistics(slots, "test").take(test_rows),
             )
         return scores.max(1)
+
+    def _of_enrolment(self, enrol, models):
+        """Statistics of a table that several conditions share, once."""
+        if self._enrolled[0] is not enrol:
+            self._enrolled = enrol, self.statistics(models, "enrol")
+        return self._enrolled[1]
 
     def statistics(self, vectors: np.ndarray, side: str) -> Statistics:
         """Cohort statistics of vectors that the backend made.

@@ -16,7 +16,7 @@ from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import replaced_when_done
 from speechbrain_ssl.evaluation.embed import Embeddings, embed
 
-PART = 2000  # utterances between two savings
+PART = 500  # utterances between two savings
 
 
 def embed_to_table(
