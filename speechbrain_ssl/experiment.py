@@ -132,7 +132,7 @@ def train(run: Run) -> dict[str, Any]:
         "last_epoch": brain.past()[-1],
         "minutes": round(minutes, 1),
     }
-    finish(folder, metrics, reports, test_trials, brain.past())
+    _finish(folder, metrics, reports, test_trials, brain.past())
     print(f"after {minutes:.1f} minutes")
     leave()
     return metrics
@@ -187,24 +187,7 @@ def tested(manifests: Path) -> pd.DataFrame:
     return rows.drop_duplicates("ID", ignore_index=True)
 
 
-def finish(
-    folder: Path,
-    metrics: dict[str, Any],
-    reports: dict[str, dict],
-    trial_list: TrialList,
-    history: list[dict],
-) -> None:
-    """Draw, write metrics.json and print the table of a run.
-
-    Arguments
-    ---------
-    folder : pathlib.Path
-        Output folder.
-    metrics : dict
-        What goes to metrics.json.
-    reports, trial_list, history
-        As for `draw`.
-    """
+def _finish(folder, metrics, reports, trial_list, history):
     draw(folder, reports, trial_list, history)
     write_json(metrics, folder / "metrics.json")
     print(f"\n{table(reports)}\n\nwritten to {folder}")
