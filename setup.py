@@ -29,6 +29,7 @@ setup(
         "hyperpyyaml>=1.2.3",
         "sentencepiece>=0.2.0",
         "pandas>=1.5",
+        "scipy>=1.12",
     ],
     extras_require={
         "plots": ["matplotlib>=3.7"],

@@ -9,7 +9,7 @@ import sys
 
 import speechbrain as sb
 
-from speechbrain_ssl import experiment, settings
+from speechbrain_ssl import settings, verification_run
 from speechbrain_ssl.checks import BadInputError
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     try:
         run = settings.load(arguments, settings.VERIFY_KEYS)
         sb.utils.logger.setup_logging()
-        experiment.verify_source(run)
+        verification_run.verify_source(run)
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -72,13 +72,13 @@ class Augment:
         refuse("augmentation", problems, "Correct it in the YAML.")
         self.noise_probability = noise_probability
         self.reverb_probability = reverb_probability
-        noises = _audio_files(noise_folder, sample_rate)
+        noises = audio_files(noise_folder, sample_rate)
         self.noises = {}
         for path, samples in noises:
             kind = path.relative_to(noise_folder).parts[0]
             self.noises.setdefault(kind, []).append((str(path), samples))
         self.rooms = [
-            str(path) for path, _ in _audio_files(rir_folder, sample_rate)
+            str(path) for path, _ in audio_files(rir_folder, sample_rate)
         ]
 
     def check(self, kinds: Sequence[str]) -> None:
@@ -206,7 +206,28 @@ class Augment:
         return wave + noise * (ratio * level(wave) / level(noise))
 
 
-def _audio_files(folder, sample_rate):
+def audio_files(
+    folder: Optional[str], sample_rate: int
+) -> list[tuple[Path, int]]:
+    """Mono WAV and FLAC files of a folder, searched in depth, by name.
+
+    Arguments
+    ---------
+    folder : str, optional
+        None has no files.
+    sample_rate : int
+        Hz that all must have.
+
+    Returns
+    -------
+    list of (pathlib.Path, int)
+        File and samples.
+
+    Raises
+    ------
+    BadInputError
+        If it has no audio, or a file of another rate or several channels.
+    """
     if folder is None:
         return []
     paths = [

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import (
     ddp_barrier,
@@ -28,8 +27,6 @@ from speechbrain_ssl.evaluation.verification import (
     verify,
     without_scores,
 )
-from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
-from speechbrain_ssl.pretrained import Pretrained
 from speechbrain_ssl.settings import Run
 
 logger = logging.getLogger(__name__)
@@ -111,7 +108,7 @@ def train(run: Run) -> dict[str, Any]:
     )
     brain.fit(hparams["epoch_counter"], loader)
     if not if_main_process():
-        _leave()
+        leave()
         return {}
     reports = {
         hparams["method"]: brain.report(test_trials, folder / "scores"),
@@ -137,11 +134,11 @@ def train(run: Run) -> dict[str, Any]:
     }
     _finish(folder, metrics, reports, test_trials, brain.past())
     print(f"after {minutes:.1f} minutes")
-    _leave()
+    leave()
     return metrics
 
 
-def _leave():
+def leave():
     """Wait for the other processes, then part from them."""
     ddp_barrier()
     if torch.distributed.is_initialized():
@@ -151,7 +148,7 @@ def _leave():
 def _test_trials(hparams, manifests, dev):
     return TrialList(
         read_trials(manifests / "trials.txt"),
-        _tested(manifests),
+        tested(manifests),
         pool=dev,
         sirs_db=hparams["sirs_db"],
         name="test trials",
@@ -177,62 +174,14 @@ def _valid_trials(hparams, dev, pool):
     )
 
 
-def verify_source(run: Run) -> dict[str, Any]:
-    """Score a trial list with the model of a training folder.
+def tested(manifests: Path) -> pd.DataFrame:
+    """Rows of both sides of a trial list, each utterance once.
 
     Arguments
     ---------
-    run : Run
-        A loaded hparams/verify.yaml.
-
-    Returns
-    -------
-    dict
-        What was written to metrics.json.
-
-    Raises
-    ------
-    BadInputError
-        If the source, the data or the trials cannot be used.
+    manifests : pathlib.Path
+        Folder of enrol.csv and test.csv.
     """
-    hparams = run.hparams
-    folder = Path(hparams["output_folder"])
-    device = run.options["device"] or sb.utils.distributed.infer_device()
-    model = Pretrained(hparams["source"], device)
-    method = model.hparams["method"]
-    manifests = folder / "manifests"
-    prepare_voxceleb(
-        hparams["data_folder"],
-        manifests,
-        hparams["trials"],
-        splits=["test"],
-        sample_rate=model.hparams["sample_rate"],
-    )
-    trial_list = TrialList(
-        read_trials(hparams["trials"]),
-        _tested(manifests),
-        pool=read_manifest(hparams["interferers"])
-        if hparams["sirs_db"]
-        else None,
-        sirs_db=hparams["sirs_db"],
-        name=str(hparams["trials"]),
-        seed=INTERFERENCE_SEED,
-    )
-    report = verify(
-        model.encoder, trial_list, device, folder / "scores", method
-    )
-    metrics = {
-        "method": method,
-        "seed": model.hparams["seed"],
-        "source": str(hparams["source"]),
-        "trials": without_scores(report),
-    }
-    _finish(folder, metrics, {method: report}, trial_list, [])
-    return metrics
-
-
-def _tested(manifests):
-    """Rows of both sides of a trial list, each utterance once."""
     names = ("enrol.csv", "test.csv")
     rows = pd.concat([read_manifest(manifests / name) for name in names])
     return rows.drop_duplicates("ID", ignore_index=True)

@@ -1,10 +1,12 @@
-"""The evaluated encoder of a training folder."""
+"""Encoders that others trained: a training folder, a folder, the Hub."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Union
+from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from speechbrain.inference.classifiers import EncoderClassifier
 from torch import nn
 
 from speechbrain_ssl.checks import refuse
@@ -57,9 +59,129 @@ class Pretrained:
             [] if best else [f"no checkpoint is in {folder / 'save'}"],
             advice,
         )
-        weights = torch.load(
-            best.paramfiles[evaluated], map_location="cpu", weights_only=True
-        )
-        self.encoder.load_state_dict(weights)
-        self.encoder.eval().to(device)
+        self.files = best.paramfiles
+        self.device = device
+        self.module(evaluated)
         self.folder = folder
+
+    def module(self, name: str) -> nn.Module:
+        """Module of the YAML with the weights of the checkpoint.
+
+        Arguments
+        ---------
+        name : str
+            Its key among the recoverables.
+        """
+        module = self.hparams[name]
+        weights = torch.load(
+            self.files[name], map_location="cpu", weights_only=True
+        )
+        module.load_state_dict(weights)
+        return module.eval().to(self.device)
+
+
+class StockEncoder(nn.Module):
+    """A SpeechBrain speaker model as an encoder of waveforms.
+
+    Arguments
+    ---------
+    classifier : speechbrain.inference.classifiers.EncoderClassifier
+        Or `SpeakerRecognition`.
+    """
+
+    def __init__(self, classifier: EncoderClassifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        """Embeddings of (B, T) waves, (B, D)."""
+        return self.classifier.encode_batch(waves).flatten(1)
+
+
+class Model(NamedTuple):
+    """What verification needs of a source.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        (B, T) waveforms to `Slots` or (B, D).
+    method : str
+        Its name.
+    seed : int or None
+        Of the training run.
+    sample_rate : int
+        Hz.
+    aggregator : callable or None
+        Enrolment embeddings (K, D) to (D,), where the method has one.
+    """
+
+    encoder: nn.Module
+    method: str
+    seed: Optional[int]
+    sample_rate: int
+    aggregator: Optional[Callable[[torch.Tensor], torch.Tensor]]
+
+
+def load_model(source: str, device: str, trust: bool) -> Model:
+    """Model of a training folder, a SpeechBrain model folder or a Hub id.
+
+    Arguments
+    ---------
+    source : str
+        A folder of train.py (with `save`), any folder or Hub id that
+        `EncoderClassifier.from_hparams` takes.
+    device : str
+        Where the encoder goes.
+    trust : bool
+        Whether YAML that is not in a local folder may be run.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    BadInputError
+        If it is no model, or not local and not trusted.
+    """
+    folder = Path(source)
+    if (folder / "save").is_dir() or (folder.is_dir() and not any_yaml(folder)):
+        run = Pretrained(source, device)
+        aggregator = run.files.get("aggregator")
+        return Model(
+            run.encoder,
+            run.hparams["method"],
+            run.hparams["seed"],
+            run.hparams["sample_rate"],
+            run.module("aggregator").enrol if aggregator else None,
+        )
+    problem = "it is no local folder; its YAML would be fetched and run as code"
+    refuse(
+        str(source),
+        [] if folder.is_dir() or trust else [problem],
+        "Correct the path, or give --trust_source=True if you trust its owner.",
+    )
+    classifier = _fetched(source, device)
+    rate = getattr(classifier.hparams, "sample_rate", 16000)
+    name = folder.name.replace(" ", "_")
+    return Model(StockEncoder(classifier).eval(), name, None, rate, None)
+
+
+def any_yaml(folder: Path) -> bool:
+    """Whether a folder has the YAML of a model."""
+    return (folder / "hyperparams.yaml").is_file()
+
+
+def _fetched(source: str, device: str) -> Any:
+    try:
+        # Without savedir: an old one would win over a changed folder.
+        return EncoderClassifier.from_hparams(
+            source, run_opts={"device": str(device)}
+        )
+    except Exception as error:  # of fetching, the YAML or what it names
+        refuse(
+            str(source),
+            [f"{type(error).__name__}: {error}"],
+            "Give the output folder of train.py, or a speaker model that "
+            "SpeechBrain's EncoderClassifier.from_hparams loads.",
+        )

@@ -38,11 +38,32 @@ KEYS = (
 )
 VERIFY_KEYS = (
     "source",
+    "trust_source",
     "trials",
-    "data_folder",
     "output_folder",
+    "data_folder",
+    "utterances",
+    "models",
+    "enrolment",
+    "two_part",
     "sirs_db",
     "interferers",
+    "snrs_db",
+    "noise_folder",
+    "backend",
+    "subtract_mean",
+    "score_norm",
+    "cohort",
+    "cohort_of",
+    "cohort_top",
+    "fit_calibration",
+    "calibration",
+    "measures",
+    "false_alarm_rate",
+    "metadata",
+    "breakdown",
+    "bootstrap",
+    "compare",
 )
 
 

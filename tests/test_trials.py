@@ -315,6 +315,3 @@ def test_a_number_of_trials_below_one_is_refused(name):
     rows = corpus(a=[2], b=[2])
     with pytest.raises(BadInputError, match=f"{name}=0"):
         make_trials(rows, seed=0, **{name: 0})
-
-
-# ---------------------------------------------------------------- halving

@@ -9,7 +9,12 @@ import torch
 from speechbrain_ssl.checkpoints import RandomState, SafeCheckpointer
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation.baseline import LogMelStatistics
-from speechbrain_ssl.evaluation.embed import Embeddings, embed
+from speechbrain_ssl.evaluation.embed import (
+    Embeddings,
+    EvenPieces,
+    Utterances,
+    embed,
+)
 from speechbrain_ssl.evaluation.scoring import cosine_scores
 from speechbrain_ssl.evaluation.verification import TrialList, verify
 from speechbrain_ssl.lobes.csc import Slots
@@ -170,3 +175,18 @@ def test_random_state_is_restored_only_when_asked(tmp_path):
     assert np.array_equal(np.random.rand(3), expected[1])
     state.restore()  # once only
     assert not torch.equal(torch.rand(3), expected[0])
+
+
+@pytest.mark.parametrize("samples", [700, 1600, 2500])
+def test_pieces_are_evenly_spaced_from_start_to_end(rows, samples):
+    waves = Utterances(rows)
+    pieces = EvenPieces(waves, 5, samples)
+    assert len(pieces.samples) == 30
+    for row in range(6):
+        wave = waves.read(row).numpy()
+        while len(wave) < samples:
+            wave = np.concatenate([wave, wave])[:samples]
+        starts = np.linspace(0, len(wave) - samples, 5).astype(int)
+        for piece, start in enumerate(starts):
+            given = pieces.read(5 * row + piece).numpy()
+            np.testing.assert_array_equal(given, wave[start:][:samples])

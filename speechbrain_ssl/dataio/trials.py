@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,21 @@ from speechbrain_ssl.dataio.manifest import identity_of
 
 COLUMNS = ("target", "enrol", "test")
 FORM = "a trial is 'label enrol test'"
+FIRST = {"1": 1, "0": 0}  # labels before the names
+LAST = {**FIRST, "tgt": 1, "imp": 0, "target": 1, "nontarget": 0}  # behind
 ADVICE = "Regenerate the list or correct these lines."
 UNKNOWN, AMBIGUOUS = -1, -2  # in place of a row number
 AUDIO = re.compile(r"\.(wav|flac)$", re.IGNORECASE)
 
 
 def read_trials(path: Union[str, Path]) -> pd.DataFrame:
-    """Trials of a VoxCeleb list: lines of `label enrol test`.
+    """Trials of a list in the form of VoxCeleb, SITW or CN-Celeb, or a CSV.
 
-    Columns are separated by spaces or tabs, label 1 marks a target trial and
-    0 a nontarget trial, blank lines are skipped. Repeated trials are kept.
+    Lines are `label enrol test` (VoxCeleb1-O/E/H, VoxSRC) with the label 1
+    for a target and 0 for a nontarget trial, or `enrol test label` (CN-Celeb,
+    and SITW with `tgt` and `imp`), separated by spaces or tabs; blank lines
+    are skipped. A file named .csv has a line with the names target (or
+    label), enrol (or enroll) and test in any order. Repeated trials are kept.
 
     Arguments
     ---------
@@ -53,7 +58,8 @@ def read_trials(path: Union[str, Path]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         refuse(str(path), ["there is no such trial list"], "Check the path.")
-    trials = _read_quickly(path)
+    is_csv = path.suffix.lower() == ".csv"
+    trials = _read_csv(path) if is_csv else _read_quickly(path)
     if trials is None:
         trials = _read_line_by_line(path)
     if not len(trials):
@@ -94,15 +100,17 @@ def write_trials(trials: pd.DataFrame, path: Union[str, Path]) -> None:
     faulty = [name for name in names if name.split() != [name]]
     problems = [f"'{name}' is empty or has white space" for name in faulty]
     refuse(str(path), problems, "Rename these utterances.")
-    columns = [trials[name] for name in COLUMNS]
-    lines = (f"{label:d} {one} {two}\n" for label, one, two in zip(*columns))
+    lines = map("%d %s %s\n".__mod__, zip(*(trials[name] for name in COLUMNS)))
     with replaced_when_done(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
 
 
 def resolve_trials(
-    trials: pd.DataFrame, ids: Sequence[str], where: str
+    trials: pd.DataFrame,
+    ids: Sequence[str],
+    where: str,
+    models: Optional[Sequence[str]] = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the two utterances of every trial.
 
@@ -117,11 +125,13 @@ def resolve_trials(
         Names of the utterances at hand, each once.
     where : str
         What the names belong to, for messages, e.g. the manifest's path.
+    models : sequence of str, optional
+        Names of enrolment models, where those are what is enrolled.
 
     Returns
     -------
     enrol_rows, test_rows : numpy.ndarray, int64, shape (trials,)
-        Positions in `ids`.
+        Positions in `ids`; those of enrolment in `models` where given.
 
     Raises
     ------
@@ -135,14 +145,15 @@ def resolve_trials(
     >>> resolve_trials(trials, ["b.flac", "a.wav"], "test.csv")
     (array([1]), array([0]))
     """
-    known = pd.Index(list(ids), dtype=object)
-    repeated = known[known.duplicated()].unique()
+    known = [pd.Index(list(ids), dtype=object)]
+    known.append(known[0] if models is None else pd.Index(list(models)))
+    repeated = known[0][known[0].duplicated()].unique()
     problems = [f"the utterance '{name}' occurs twice" for name in repeated]
     refuse(where, problems, "Give every utterance a name of its own.")
-    enrol = _positions(trials["enrol"], known)
-    test = _positions(trials["test"], known)
+    enrol = _positions(trials["enrol"], known[1])
+    test = _positions(trials["test"], known[0])
     if min(enrol.min(initial=0), test.min(initial=0)) < 0:
-        problems = _unresolved(trials, enrol, test, len(known))
+        problems = _unresolved(trials, enrol, test, len(known[0]))
         refuse(where, problems, "Add these utterances or correct the list.")
     return enrol, test
 
@@ -215,8 +226,8 @@ def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
         columns = pd.read_csv(
             path,
             sep=r"\s+",
-            names=[*COLUMNS, "surplus"],
-            dtype=str,
+            names=[0, 1, 2, "surplus"],
+            dtype=object,  # equal names are one in memory
             quoting=csv.QUOTE_NONE,
             keep_default_na=False,
             na_values=[""],
@@ -224,11 +235,34 @@ def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
         )
     except ValueError:  # of the parser or the decoder
         return None
-    labels, surplus = columns["target"], columns.pop("surplus")
-    faulty = columns.isna().any(axis=None) or surplus.notna().any()
-    if faulty or not labels.isin(["0", "1"]).all():
+    if columns.pop("surplus").notna().any() or columns.isna().any(axis=None):
         return None
-    return _as_trials(labels == "1", columns["enrol"], columns["test"])
+    for place, labels in ((0, FIRST), (2, LAST)):
+        target = columns[place].map(labels)
+        if target.notna().all():
+            columns.pop(place)
+            return _as_trials(target, *(columns[name] for name in columns))
+    return None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Trials of a table with a line of names."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        refuse(str(path), [f"it is no CSV ({error})"], ADVICE)
+    table = table.rename(columns={"label": "target", "enroll": "enrol"})
+    found = ", ".join(map(str, table.columns))
+    missing = [name for name in COLUMNS if name not in table]
+    problem = f"no column {', '.join(missing)}; found: {found}"
+    refuse(str(path), [problem] if missing else [], ADVICE)
+    labels = table["target"].map(LAST)
+    problems = [
+        f"{path.name} line {row + 2} has the label '{label}'; it is 1 or 0"
+        for row, label in table["target"][labels.isna()].items()
+    ]
+    refuse(str(path), problems, ADVICE)
+    return _as_trials(labels, table["enrol"], table["test"])
 
 
 def _read_line_by_line(path: Path) -> pd.DataFrame:
@@ -237,20 +271,27 @@ def _read_line_by_line(path: Path) -> pd.DataFrame:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         refuse(str(path), [f"it is not text in UTF-8 ({error.reason})"], ADVICE)
+    table = [line.split() for line in lines]
+    whole = [columns for columns in table if len(columns) == len(COLUMNS)]
+    # The order that more of the lines fit is the one meant.
+    place, labels, form = 0, FIRST, FORM
+    behind = sum(line[2] in LAST for line in whole)
+    if behind > sum(line[0] in FIRST for line in whole):
+        place, labels, form = 2, LAST, "a trial is 'enrol test label'"
     trials, problems = [], []
-    for number, line in enumerate(lines, start=1):
-        columns = line.split()
+    for number, columns in enumerate(table, start=1):
         has = f"{path.name} line {number} has"
         if len(columns) not in (0, len(COLUMNS)):
             given = f"{len(columns)} columns ('{' '.join(columns)}')"
-            problems.append(f"{has} {given}; {FORM}")
-        elif columns and columns[0] not in ("0", "1"):
-            problems.append(f"{has} the label '{columns[0]}'; it is 1 or 0")
+            problems.append(f"{has} {given}; {form}")
+        elif columns and columns[place] not in labels:
+            given = f"the label '{columns[place]}'"
+            problems.append(f"{has} {given}; it is {' or '.join(labels)}")
         elif columns:
-            trials.append(columns)
+            label = labels[columns.pop(place)]
+            trials.append([label, *columns])
     refuse(str(path), problems, ADVICE)
-    labels, enrol, test = zip(*trials) if trials else ((), (), ())
-    return _as_trials(np.array(labels, dtype=object) == "1", enrol, test)
+    return _as_trials(*(zip(*trials) if trials else ((), (), ())))
 
 
 def _as_trials(

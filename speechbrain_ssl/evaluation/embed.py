@@ -1,6 +1,7 @@
 """Embeddings of every utterance of a manifest."""
 
-from typing import NamedTuple, Optional
+from collections.abc import Sequence
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from speechbrain_ssl.dataio.audio import read_piece
+from speechbrain_ssl.dataio.audio import fit_length, read_piece
 from speechbrain_ssl.evaluation.interference import Interference
 from speechbrain_ssl.si_snr import si_snr_matrix
 
@@ -35,10 +36,79 @@ class Embeddings(NamedTuple):
     improvement: Optional[float] = None
 
 
+class Utterances:
+    """Waves of manifest rows, one a row.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Manifest rows.
+    """
+
+    def __init__(self, rows: pd.DataFrame):
+        self.files = rows[["wav", "start", "stop"]].to_numpy()
+        self.samples = (rows["stop"] - rows["start"]).to_numpy()
+
+    def read(self, number: int) -> torch.Tensor:
+        """Wave of an utterance, (T,)."""
+        return read_piece(*self.files[number])
+
+
+class JoinedCuts(Utterances):
+    """Waves of enrolment models, the cuts of each one after the other.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Manifest rows of the cuts.
+    members : sequence of numpy.ndarray
+        Rows of each model, in the order of joining.
+    """
+
+    def __init__(self, rows: pd.DataFrame, members: Sequence[np.ndarray]):
+        super().__init__(rows)
+        self.members = members
+        self.samples = np.array([self.samples[own].sum() for own in members])
+
+    def read(self, number: int) -> torch.Tensor:
+        """Wave of a model, (T,)."""
+        own = [read_piece(*self.files[row]) for row in self.members[number]]
+        return torch.cat(own)
+
+
+class EvenPieces:
+    """Pieces of one length, evenly spaced over each utterance.
+
+    The first begins with the utterance and the last ends with it; one that
+    is shorter is repeated.
+
+    Arguments
+    ---------
+    waves : Utterances
+        What is cut.
+    pieces : int
+        Of each utterance; they overlap where it is short.
+    samples : int
+        Of a piece.
+    """
+
+    def __init__(self, waves: Utterances, pieces: int, samples: int):
+        self.waves, self.pieces = waves, pieces
+        self.samples = np.full(pieces * len(waves.samples), samples)
+
+    def read(self, number: int) -> torch.Tensor:
+        """Wave of a piece; those of an utterance follow each other."""
+        row, piece = divmod(number, self.pieces)
+        wave, length = self.waves.read(row), int(self.samples[number])
+        slack = max(0, len(wave) - length)
+        start = slack * piece // max(1, self.pieces - 1)
+        return fit_length(wave[start:], length)
+
+
 @torch.no_grad()
 def embed(
     encoder: nn.Module,
-    rows: pd.DataFrame,
+    rows: Union[pd.DataFrame, Utterances, EvenPieces],
     device: torch.device,
     interference: Optional[Interference] = None,
     label: str = "embeddings",
@@ -53,8 +123,8 @@ def embed(
     ---------
     encoder : torch.nn.Module
         (B, T) waveforms to `Slots`, or to a tensor (B, D).
-    rows : pandas.DataFrame
-        Manifest rows.
+    rows : pandas.DataFrame or Utterances or EvenPieces
+        Manifest rows, or what else has `samples` and `read`.
     device : torch.device
         Where the encoder is.
     interference : Interference, optional
@@ -75,12 +145,12 @@ def embed(
     """
     training = encoder.training
     encoder.eval()
-    lengths = (rows["stop"] - rows["start"]).to_numpy()
-    results, gains = [None] * len(rows), []
-    files = rows[["wav", "start", "stop"]].to_numpy()
-    bar = tqdm(total=len(rows), desc=label, delay=5, disable=not show)
-    for batch in _equal_lengths(lengths):
-        waves = torch.stack([read_piece(*files[i]) for i in batch])
+    source = Utterances(rows) if isinstance(rows, pd.DataFrame) else rows
+    total = len(source.samples)
+    results, gains = [None] * total, []
+    bar = tqdm(total=total, desc=label, delay=5, disable=not show)
+    for batch in _equal_lengths(source.samples):
+        waves = torch.stack([source.read(i) for i in batch])
         clean = waves
         if interference is not None:
             talkers = torch.stack([interference.talker(i) for i in batch])

@@ -1,16 +1,17 @@
 """Error rates of a verification system from its scores, after one sort."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union
+from typing import Union
 
 import numpy as np
 import torch
+from scipy.optimize import isotonic_regression
 
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.evaluation.ranking import Ranking, checked, scan
 
 Scores = Union[np.ndarray, torch.Tensor, Sequence[float]]
 Labels = Union[np.ndarray, torch.Tensor, Sequence[int]]
-ADVICE = "Give one finite score and one label (1 target, 0 nontarget) a trial."
 
 
 def eer(scores: Scores, targets: Labels) -> tuple[float, float]:
@@ -48,7 +49,7 @@ def eer(scores: Scores, targets: Labels) -> tuple[float, float]:
     >>> eer([0.9, 0.7, 0.4, 0.6, 0.3, 0.2], [1, 1, 1, 0, 0, 0])
     (0.3333333333333333, 0.4)
     """
-    return _equal_error(_count_errors(scores, targets))
+    return scan(Ranking(scores, targets))[0]
 
 
 def min_dcf(
@@ -99,15 +100,8 @@ def min_dcf(
     >>> min_dcf([0.9, 0.2, 0.4, 0.1], [1, 1, 0, 0])
     (0.5, 0.4)
     """
-    problems = []
-    if not 0 < p_target < 1:
-        problems.append(f"p_target is {p_target}; it is between 0 and 1")
-    for name, cost in (("c_miss", c_miss), ("c_fa", c_fa)):
-        if not 0 < cost < np.inf:
-            problems.append(f"{name} is {cost}; it is above 0")
-    refuse("detection cost", problems, "Correct these values.")
-    weights = (c_miss * p_target, c_fa * (1 - p_target))
-    value, threshold = _lowest_cost(_count_errors(scores, targets), *weights)
+    weights = _weights(p_target, c_miss, c_fa)
+    _, (value, threshold) = scan(Ranking(scores, targets), *weights)
     return value / (min(weights) if normalise else 1), threshold
 
 
@@ -140,12 +134,171 @@ def det_points(
     >>> det_points([3.0, 2.0, 2.0], [1, 1, 0])[:2]
     (array([0., 0.]), array([0.5, 1. ]))
     """
-    counts = _count_errors(scores, targets)
+    ranking = Ranking(scores, targets)
+    points = ranking.points()
     return (
-        counts.false_alarms / counts.nontargets,
-        counts.misses / counts.targets,
-        counts.thresholds,
+        points.false_alarms / len(ranking.nontargets),
+        points.misses / len(ranking.targets),
+        points.thresholds,
     )
+
+
+def act_dcf(
+    ratios: Scores,
+    targets: Labels,
+    p_target: float = 0.01,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+    normalise: bool = True,
+) -> float:
+    """Detection cost at the threshold that calibrated scores should have.
+
+    The threshold is `log(c_fa * (1 - p_target) / (c_miss * p_target))`. What
+    lies between this cost and `min_dcf` is lost by poor calibration.
+
+    Arguments
+    ---------
+    ratios : array, tensor or sequence of float, shape (trials,)
+        Log-likelihood ratios, natural logarithm.
+    targets, p_target, c_miss, c_fa, normalise
+        As for `min_dcf`.
+
+    Returns
+    -------
+    float
+        Above 1, normalised, where accepting or rejecting all would be better.
+
+    Raises
+    ------
+    BadInputError
+        As for `min_dcf`.
+
+    Example
+    -------
+    >>> act_dcf([5.0, 3.0, 1.0, -1.0], [1, 1, 0, 0], p_target=0.05)
+    0.0
+    """
+    weights = _weights(p_target, c_miss, c_fa)
+    ratios, targets = checked(ratios, targets)
+    accepted = ratios > np.log(weights[1] / weights[0])
+    cost = weights[0] * np.mean(~accepted[targets])
+    cost += weights[1] * np.mean(accepted[~targets])
+    return float(cost / (min(weights) if normalise else 1))
+
+
+def cllr(ratios: Scores, targets: Labels) -> float:
+    """Cost of log-likelihood ratios over all priors, in bits.
+
+    Source: Brummer, du Preez, "Application-independent evaluation of speaker
+    detection", 2006.
+
+    Arguments
+    ---------
+    ratios : array, tensor or sequence of float, shape (trials,)
+        Log-likelihood ratios, natural logarithm.
+    targets : array, tensor or sequence, shape (trials,)
+        As for `eer`.
+
+    Returns
+    -------
+    float
+        0 for certainty without errors, 1 for ratios that say nothing.
+
+    Raises
+    ------
+    BadInputError
+        As for `eer`.
+
+    Example
+    -------
+    >>> cllr([0.0, 0.0], [1, 0])
+    1.0
+    """
+    ratios, targets = checked(ratios, targets)
+    ratios = ratios.astype(np.float64)
+    misses = np.logaddexp(0, -ratios[targets]).mean()
+    alarms = np.logaddexp(0, ratios[~targets]).mean()
+    return float((misses + alarms) / (2 * np.log(2)))
+
+
+def min_cllr(scores: Scores, targets: Labels) -> float:
+    """`cllr` after the best rising map of scores to log-likelihood ratios.
+
+    The map is found by pooling adjacent violators, equal scores together;
+    its steps are the edges of the ROC's convex hull.
+
+    Source: Brummer, du Preez 2006.
+
+    Arguments
+    ---------
+    scores, targets : array, tensor or sequence, shape (trials,)
+        As for `eer`.
+
+    Returns
+    -------
+    float
+        0 to 1.
+
+    Raises
+    ------
+    BadInputError
+        As for `eer`.
+
+    Example
+    -------
+    >>> min_cllr([3.0, 2.0, -5.0], [1, 1, 0]), min_cllr([0.3, 0.3], [1, 0])
+    (0.0, 1.0)
+    """
+    ranking = Ranking(scores, targets)
+    _, misses, false_alarms = ranking.points()
+    own, other = len(ranking.targets), len(ranking.nontargets)
+    own_here = np.diff(misses, prepend=0)
+    other_here = -np.diff(false_alarms, prepend=other)
+    here = own_here + other_here
+    shares = isotonic_regression(own_here / here, weights=here).x
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = shares / (1 - shares) * (other / own)
+        missed = np.where(own_here, own_here * np.log2(1 + 1 / ratio), 0)
+        passed = np.where(other_here, other_here * np.log2(1 + ratio), 0)
+    return float(missed.sum() / own + passed.sum() / other) / 2
+
+
+def threshold_at(
+    scores: Scores, targets: Labels, false_alarm_rate: float
+) -> tuple[float, float]:
+    """Lowest threshold that lets no more than a share of nontargets through.
+
+    Arguments
+    ---------
+    scores, targets : array, tensor or sequence, shape (trials,)
+        As for `eer`.
+    false_alarm_rate : float
+        Largest share of nontarget trials above the threshold, 0 to 1.
+
+    Returns
+    -------
+    threshold : float
+        A trial is accepted above it.
+    miss_rate : float
+        What it costs.
+
+    Raises
+    ------
+    BadInputError
+        As for `eer`, and if the rate is outside 0 to 1.
+
+    Example
+    -------
+    >>> threshold_at([0.9, 0.2, 0.4, 0.1], [1, 1, 0, 0], 0.5)
+    (0.1, 0.0)
+    """
+    problem = f"{false_alarm_rate} was given; it lies between 0 and 1"
+    within = 0 <= false_alarm_rate <= 1
+    refuse("false_alarm_rate", [] if within else [problem], "Correct it.")
+    alarms, misses, thresholds = det_points(scores, targets)
+    # The rates fall; the last one, at the highest score, is 0.
+    first = len(alarms) - alarms[::-1].searchsorted(false_alarm_rate, "right")
+    return float(thresholds[first]), float(misses[first])
 
 
 def verification_metrics(
@@ -175,112 +328,25 @@ def verification_metrics(
     >>> metrics["eer"], metrics["min_dcf"], metrics["nontargets"]
     (0.0, 0.0, 2)
     """
-    counts = _count_errors(scores, targets)
-    equal, equal_threshold = _equal_error(counts)
-    cost, cost_threshold = _lowest_cost(counts, 0.01, 0.99)
+    ranking = Ranking(scores, targets)
+    equal, lowest = scan(ranking, *_weights(0.01, 1.0, 1.0))
     return {
-        "eer": equal,
-        "eer_threshold": equal_threshold,
-        "min_dcf": cost / 0.01,
-        "min_dcf_threshold": cost_threshold,
-        "targets": counts.targets,
-        "nontargets": counts.nontargets,
+        "eer": equal[0],
+        "eer_threshold": equal[1],
+        "min_dcf": lowest[0] / 0.01,
+        "min_dcf_threshold": lowest[1],
+        "targets": len(ranking.targets),
+        "nontargets": len(ranking.nontargets),
     }
 
 
-class _Counts(NamedTuple):
-    """Errors at every distinct score, and the trials they are out of."""
-
-    thresholds: np.ndarray
-    misses: np.ndarray
-    false_alarms: np.ndarray
-    targets: int
-    nontargets: int
-
-
-def _count_errors(scores: Scores, targets: Labels) -> _Counts:
-    scores, targets = _checked(scores, targets)
-    own, other = np.sort(scores[targets]), np.sort(scores[~targets])
-    ranked = np.concatenate([own, other])
-    ranked.sort(kind="stable")  # merges the two sorted parts in linear time
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    thresholds = ranked[last]
-    # int32 halves the memory of lists of many millions of trials.
-    last += 1
-    rejected = last.astype(np.int32)
-    del ranked, last
-    misses = np.searchsorted(own, thresholds, side="right").astype(np.int32)
-    false_alarms = len(other) - (rejected - misses)
-    return _Counts(thresholds, misses, false_alarms, len(own), len(other))
-
-
-def _equal_error(counts: _Counts) -> tuple[float, float]:
-    # The rates fall and rise, so they are closest on either side of where
-    # they cross. Rounding to float32 and the comparison are SpeechBrain's:
-    # they decide which of two equally close thresholds is taken.
-    alarms = counts.false_alarms.astype(np.float32)
-    alarms /= np.float32(counts.nontargets)
-    misses = counts.misses.astype(np.float32) / np.float32(counts.targets)
-    best = max(np.count_nonzero(alarms >= misses) - 1, 0)
-    if best + 1 < len(misses):
-        gap = abs(float(alarms[best]) - float(misses[best]))
-        best += float(abs(alarms[best + 1] - misses[best + 1])) < gap
-    false_alarm_rate = int(counts.false_alarms[best]) / counts.nontargets
-    miss_rate = int(counts.misses[best]) / counts.targets
-    value = (false_alarm_rate + miss_rate) / 2
-    return value, float(counts.thresholds[best])
-
-
-def _lowest_cost(
-    counts: _Counts, miss_weight: float, alarm_weight: float
-) -> tuple[float, float]:
-    costs = counts.misses * (miss_weight / counts.targets)
-    costs += counts.false_alarms * (alarm_weight / counts.nontargets)
-    best = np.argmin(costs)
-    return float(costs[best]), float(counts.thresholds[best])
-
-
-def _checked(scores: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as float32 or float64 and targets as bool, both (trials,)."""
-    scores, targets = _as_array(scores), _as_array(targets)
+def _weights(p_target: float, c_miss: float, c_fa: float):
+    """Weights of the miss and of the false-alarm rate in the cost."""
     problems = []
-    if scores.ndim != 1 or scores.shape != targets.shape:
-        problems.append(
-            f"scores have the shape {scores.shape} and targets "
-            f"{targets.shape}; both are (trials,)"
-        )
-    elif not len(scores):
-        problems.append("there are no trials")
-    refuse("scores and targets", problems, ADVICE)
-    if not np.isfinite(scores).all():
-        faulty = np.flatnonzero(~np.isfinite(scores))
-        problems.append(
-            f"{len(faulty)} of {len(scores)} scores are not finite; the first "
-            f"is {scores[faulty[0]]} at index {faulty[0]}"
-        )
-    is_target = targets == 1
-    faulty = np.flatnonzero(~is_target & (targets != 0))
-    if len(faulty):
-        problems.append(
-            f"{len(faulty)} of {len(targets)} targets are neither 0 nor 1; the "
-            f"first is {targets[faulty[0]]} at index {faulty[0]}"
-        )
-    elif is_target.all() or not is_target.any():
-        kind = "nontarget" if is_target.all() else "target"
-        problems.append(f"none of {len(targets)} trials is a {kind} trial")
-    refuse("scores and targets", problems, ADVICE)
-    return scores, is_target
-
-
-def _as_array(values: Any) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        if values.dtype == torch.bfloat16:  # NumPy has no such type
-            values = values.float()
-    values = np.asarray(values)
-    if values.dtype == np.float16:
-        return values.astype(np.float32)
-    if values.size and values.dtype.kind not in "biuf":
-        problem = f"values of the type {values.dtype} were given"
-        refuse("scores and targets", [problem], ADVICE)
-    return values
+    if not 0 < p_target < 1:
+        problems.append(f"p_target is {p_target}; it is between 0 and 1")
+    for name, cost in (("c_miss", c_miss), ("c_fa", c_fa)):
+        if not 0 < cost < np.inf:
+            problems.append(f"{name} is {cost}; it is above 0")
+    refuse("detection cost", problems, "Correct these values.")
+    return c_miss * p_target, c_fa * (1 - p_target)

@@ -11,6 +11,7 @@ import torch
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import replaced_when_done
 from speechbrain_ssl.evaluation.metrics import Labels, Scores, det_points, eer
+from speechbrain_ssl.evaluation.ranking import checked
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,61 @@ def plot_det(
     axes.set_ylabel("misses (%)")
     # Above the axes: within them some system's curve would be hidden.
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return _save(figure, path)
+
+
+def plot_histograms(
+    systems: Mapping[str, tuple[Scores, Labels]], path: Union[str, Path]
+) -> bool:
+    """Scores of target and nontarget trials, a panel a system.
+
+    Each kind has the same area, however many trials it has; the threshold of
+    the equal error rate is marked.
+
+    Arguments
+    ---------
+    systems, path
+        As for `plot_det`.
+
+    Returns
+    -------
+    bool
+        False, with one line logged, where matplotlib is not installed.
+
+    Raises
+    ------
+    BadInputError
+        As for `plot_det`.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> scores, targets = [0.9, 0.2, 0.4, 0.1], [1, 1, 0, 0]
+    >>> plot_histograms({"toy": (scores, targets)}, f"{folder}/scores.png")
+    True
+    """
+    refuse(str(path), [] if systems else ["there are no systems"], "Give one.")
+    columns = min(len(systems), 3)
+    rows = -(-len(systems) // columns)
+    figure = _figure(0.6 + 3.4 * columns, 0.4 + 2.5 * rows)
+    if figure is None:
+        return False
+    for number, (name, (scores, targets)) in enumerate(systems.items()):
+        value, threshold = eer(scores, targets)
+        scores, targets = checked(scores, targets)
+        edges = np.linspace(scores.min(), scores.max(), 101)
+        axes = figure.add_subplot(rows, columns, number + 1)
+        kinds = (("target", targets), ("nontarget", ~targets))
+        for colour, (kind, chosen) in zip(COLOURS, kinds):
+            heights, _ = np.histogram(scores[chosen], edges, density=True)
+            axes.stairs(heights, edges, fill=True, alpha=0.5, color=colour)
+            axes.stairs(heights, edges, color=colour, label=kind)
+        axes.axvline(threshold, color="#444444", linewidth=0.8, linestyle=":")
+        axes.set_title(f"{name}, EER {100 * value:.2f} %", loc="left", size=9)
+        axes.set_yticks([])
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_xlabel("score")
+        axes.legend(frameon=False, fontsize=8)
     return _save(figure, path)
 
 
@@ -193,6 +249,8 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _figure(width: float, height: float) -> Optional[Any]:
     """Figure in inches that no global state of matplotlib knows about."""
+    # SpeechBrain's logging shows every font that matplotlib looks at.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,0 +1,167 @@
+"""Tables of embeddings on disk: restartable, made by several processes."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import pandas as pd
+import torch
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from torch import nn
+
+from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.files import replaced_when_done
+from speechbrain_ssl.evaluation.embed import Embeddings, embed
+
+PART = 500  # utterances between two savings
+
+
+def embed_to_table(
+    encoder: nn.Module,
+    rows: pd.DataFrame,
+    path: Union[str, Path],
+    device: torch.device,
+    label: str = "embeddings",
+    show: bool = True,
+) -> Embeddings:
+    """Embeddings of a manifest, kept in a file; what is there is not redone.
+
+    Parts are saved beside the file on the way, so that a killed run goes on
+    where it was. Under torchrun every process embeds its share. A file made
+    by other weights or of other utterances is made anew.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        As for `embed`.
+    rows : pandas.DataFrame
+        Manifest rows.
+    path : str or pathlib.Path
+        The .npz file.
+    device : torch.device
+        Where the encoder is.
+    label, show
+        As for `embed`.
+
+    Returns
+    -------
+    Embeddings
+        In the order of the rows.
+
+    Raises
+    ------
+    BadInputError
+        If a file cannot be read.
+    """
+    path = Path(path)
+    made_of = fingerprint(encoder, rows)
+    parts = path.with_name(f"{path.stem}.{made_of[:16]}.parts")
+    if path.is_file() and _load(path, "made_of").tobytes().decode() == made_of:
+        return read_table(path)[1]
+    found = sorted(parts.glob("[!.]*.npz"))
+    done = [_load(part, "rows") for part in found]
+    ddp_barrier()  # nobody writes before everybody has looked
+    left = np.setdiff1d(np.arange(len(rows)), np.concatenate([[], *done]))
+    lengths = (rows["stop"] - rows["start"]).to_numpy()[left]
+    rank, processes = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
+    )
+    own = left[np.argsort(-lengths, kind="stable")][rank::processes]
+    for first in range(0, len(own), PART):
+        chosen = own[first : first + PART]
+        name = f"{label} {first + len(chosen)} of {len(own)}"
+        new = embed(encoder, rows.iloc[chosen], device, None, name, show)
+        _save(
+            parts / f"{chosen[0]:09d}.npz",
+            rows=chosen,
+            vectors=new.vectors,
+            energies=new.energies,
+        )
+    ddp_barrier()
+    if if_main_process():
+        _join(parts, path, rows["ID"], made_of)
+    ddp_barrier()
+    return read_table(path)[1]
+
+
+def _join(parts, path, ids, made_of):
+    files = sorted(parts.glob("[!.]*.npz"))
+    order = np.concatenate([_load(part, "rows") for part in files]).argsort()
+    vectors, energies = (
+        np.concatenate([_load(part, name) for part in files])[order]
+        for name in ("vectors", "energies")
+    )
+    text = "\n".join(ids).encode()
+    _save(
+        path,
+        ids=np.frombuffer(text, np.uint8),
+        made_of=np.frombuffer(made_of.encode(), np.uint8),
+        vectors=vectors,
+        energies=energies,
+    )
+    for part in files:
+        part.unlink()
+    parts.rmdir()
+
+
+def read_table(path: Union[str, Path]) -> tuple[list[str], Embeddings]:
+    """Names and embeddings of a file of `embed_to_table`.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        The .npz file; no code in it is run.
+
+    Returns
+    -------
+    ids : list of str
+    embeddings : Embeddings
+
+    Raises
+    ------
+    BadInputError
+        If it is no such file.
+    """
+    ids = _load(path, "ids").tobytes().decode().split("\n")
+    return ids, Embeddings(_load(path, "vectors"), _load(path, "energies"))
+
+
+def fingerprint(encoder: nn.Module, rows: pd.DataFrame) -> str:
+    """Digest of the weights and of the utterances they see.
+
+    Example
+    -------
+    >>> rows = pd.DataFrame({"ID": ["a"], "wav": ["a.wav"]})
+    >>> rows = rows.assign(start=0, stop=[8])
+    >>> one = fingerprint(nn.Linear(1, 1), rows)
+    >>> one == fingerprint(nn.Linear(1, 1), rows)
+    False
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    columns = rows[["ID", "wav", "start", "stop"]]
+    digest.update(json.dumps(columns.astype(str).values.tolist()).encode())
+    return digest.hexdigest()
+
+
+def _load(path, name):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file[name]
+    except (OSError, ValueError, KeyError) as error:
+        refuse(
+            str(path),
+            [f"it holds no table of embeddings ({error})"],
+            "Remove it; it is then made anew.",
+        )
+
+
+def _save(path, **arrays):
+    with replaced_when_done(path) as temporary:
+        np.savez(temporary, **arrays)

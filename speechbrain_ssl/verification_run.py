@@ -1,0 +1,345 @@
+"""Verification of a trial list with a trained model: what verify.py runs."""
+
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pandas as pd
+from speechbrain.utils.distributed import (
+    if_main_process,
+    infer_device,
+    run_on_main,
+)
+
+from speechbrain_ssl.augment import audio_files
+from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.files import write_json
+from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.dataio.scores import read_models, read_scores, write_scores
+from speechbrain_ssl.dataio.trials import read_trials
+from speechbrain_ssl.evaluation import plots
+from speechbrain_ssl.evaluation.breakdown import (
+    breakdown,
+    read_metadata,
+    trial_groups,
+)
+from speechbrain_ssl.evaluation.calibration import (
+    fit_calibration,
+    read_calibration,
+)
+from speechbrain_ssl.evaluation.embed import Embeddings, Utterances
+from speechbrain_ssl.evaluation.enrolment import (
+    PIECE_SECONDS,
+    Setting,
+    TwoPart,
+    embed_in_parts,
+)
+from speechbrain_ssl.evaluation.intervals import speaker_intervals
+from speechbrain_ssl.evaluation.metrics import (
+    act_dcf,
+    cllr,
+    min_cllr,
+    threshold_at,
+    verification_metrics,
+)
+from speechbrain_ssl.evaluation.normalisation import speaker_means
+from speechbrain_ssl.evaluation.plda import PLDA
+from speechbrain_ssl.evaluation.scoring import Cosine, Scorer, loudest, unit
+from speechbrain_ssl.evaluation.table import embed_to_table
+from speechbrain_ssl.evaluation.verification import (
+    TrialList,
+    table,
+    verify,
+    without_scores,
+)
+from speechbrain_ssl.experiment import INTERFERENCE_SEED, leave, tested
+from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
+from speechbrain_ssl.pretrained import Model, load_model
+from speechbrain_ssl.settings import Run
+
+BACKENDS = ("cosine", "plda")
+COHORTS = ("utterances", "speakers")
+MEASURES = ("duration", "norm", "cohort_mean")
+# What makes a score; a calibration fits no other.
+MAKERS = (
+    "backend",
+    "subtract_mean",
+    "score_norm",
+    "cohort_of",
+    "cohort_top",
+    "enrolment",
+    "two_part",
+)
+
+
+def verify_source(run: Run) -> dict[str, Any]:
+    """Score a trial list with a model and report.
+
+    Under torchrun all processes embed the utterances and the cohort; the
+    first one goes on alone.
+
+    Arguments
+    ---------
+    run : Run
+        A loaded hparams/verify.yaml.
+
+    Returns
+    -------
+    dict
+        What was written to metrics.json.
+
+    Raises
+    ------
+    BadInputError
+        If the source, the data, the trials or a value cannot be used.
+    """
+    hparams = run.hparams
+    _check(hparams)
+    folder = Path(hparams["output_folder"])
+    device = run.options["device"] or infer_device()
+    model = load_model(hparams["source"], device, hparams["trust_source"])
+    trial_list = _trial_list(hparams, model, folder / "manifests")
+    setting = _setting(hparams, model, device, folder / "embeddings")
+    if not hparams["two_part"]:
+        path = folder / "embeddings" / "clean.npz"
+        embed_to_table(model.encoder, trial_list.rows, path, device, "clean")
+    leave()
+    if not if_main_process():
+        return {}
+    report = verify(
+        model.encoder,
+        trial_list,
+        device,
+        folder / "scores",
+        model.method,
+        setting=setting,
+    )
+    _calibrate(hparams, report, trial_list, folder / "scores" / "calibrated")
+    _break_down(hparams, report, trial_list, model.sample_rate)
+    _draw(hparams["compare"], report, trial_list, model.method, folder)
+    metrics = {
+        "method": model.method,
+        "seed": model.seed,
+        "source": str(hparams["source"]),
+        "scoring": {name: hparams[name] for name in MAKERS},
+        "trials": without_scores(report),
+    }
+    write_json(metrics, folder / "metrics.json")
+    print(f"\n{table({model.method: report})}\n\nwritten to {folder}")
+    return metrics
+
+
+def _check(hparams):
+    problems = []
+    for name, known in (("backend", BACKENDS), ("cohort_of", COHORTS)):
+        if hparams[name] not in known:
+            problems.append(f"{name} is '{hparams[name]}'; one of {known}")
+    problems += [
+        f"measures has '{name}'; they are of {MEASURES}"
+        for name in hparams["measures"]
+        if name not in MEASURES
+    ]
+    if bool(hparams["data_folder"]) == bool(hparams["utterances"]):
+        problems.append("give either data_folder or utterances")
+    if hparams["snrs_db"] and not hparams["noise_folder"]:
+        problems.append("snrs_db needs a noise_folder")
+    users = [
+        name
+        for name, used in (
+            ("score_norm", hparams["score_norm"] != "none"),
+            ("backend=plda", hparams["backend"] == "plda"),
+            ("subtract_mean", hparams["subtract_mean"]),
+            ("measures=cohort_mean", "cohort_mean" in hparams["measures"]),
+        )
+        if used
+    ]
+    if users and not hparams["cohort"]:
+        problems.append(f"{', '.join(users)} needs a cohort")
+    if hparams["backend"] == "plda" and hparams["two_part"]:
+        problems.append("two_part is a mean of cosines; plda is none")
+    if hparams["fit_calibration"] and hparams["calibration"]:
+        problems.append("give fit_calibration or calibration, not both")
+    refuse("verify.yaml", problems, "Correct these values.")
+
+
+def _trial_list(hparams, model, manifests):
+    """The trials, bound to manifests given or made of the data folder."""
+    models = hparams["models"] and read_models(hparams["models"])
+    if hparams["utterances"]:
+        parts = [read_manifest(path) for path in hparams["utterances"]]
+        rows = pd.concat(parts).drop_duplicates("ID", ignore_index=True)
+    else:
+        run_on_main(
+            prepare_voxceleb,
+            args=(hparams["data_folder"], manifests, hparams["trials"]),
+            kwargs={"splits": ["test"], "sample_rate": model.sample_rate},
+        )
+        rows = tested(manifests)
+    noises = None
+    if hparams["snrs_db"]:
+        files = audio_files(hparams["noise_folder"], model.sample_rate)
+        noises = pd.DataFrame(files, columns=["wav", "stop"])
+        noises = noises.assign(wav=noises["wav"].astype(str), start=0)
+        noises["spk_id"] = "noise"
+    pool = read_manifest(hparams["interferers"]) if hparams["sirs_db"] else None
+    return TrialList(
+        read_trials(hparams["trials"]),
+        rows,
+        pool=pool,
+        sirs_db=hparams["sirs_db"],
+        name=str(hparams["trials"]),
+        seed=INTERFERENCE_SEED,
+        models=models,
+        noises=noises,
+        snrs_db=hparams["snrs_db"],
+    )
+
+
+def _setting(hparams, model: Model, device, tables: Path) -> Setting:
+    pieces = round(PIECE_SECONDS * model.sample_rate) * hparams["two_part"]
+    cohort: Optional[np.ndarray] = None
+    backend = Cosine()
+    if hparams["cohort"]:
+        rows = read_manifest(hparams["cohort"])
+        embedded = _embedded(model, rows, device, pieces, tables / "cohort.npz")
+        cohort, speakers = loudest(embedded), rows["spk_id"].to_numpy()
+        if hparams["backend"] == "plda":
+            backend = PLDA(cohort, speakers)
+        elif hparams["subtract_mean"]:
+            width = cohort.shape[1] // (6 if pieces else 1)
+            backend = Cosine(cohort[:, :width].mean(0))
+        if hparams["cohort_of"] == "speakers":
+            cohort = speaker_means(unit(cohort), speakers).astype(np.float32)
+    return Setting(
+        Scorer(
+            TwoPart(backend) if pieces else backend,
+            hparams["score_norm"],
+            cohort,
+            hparams["cohort_top"],
+            device,
+        ),
+        hparams["enrolment"],
+        model.aggregator,
+        pieces,
+        bool(hparams["measures"] or hparams["calibration"]),
+        tables,
+    )
+
+
+def _embedded(model, rows, device, pieces, path) -> Embeddings:
+    if pieces:
+        waves = Utterances(rows)
+        return embed_in_parts(model.encoder, waves, device, pieces, path.stem)
+    return embed_to_table(model.encoder, rows, path, device, path.stem)
+
+
+def _calibrate(hparams, report, trial_list, folder):
+    """Fit on these trials, or add figures of calibrated scores to the report."""
+    targets = trial_list.trials["target"].to_numpy()
+    maker = {name: hparams[name] for name in MAKERS}
+    if hparams["fit_calibration"]:
+        scores = np.concatenate([part["scores"] for part in report.values()])
+        measures = {
+            name: np.concatenate(
+                [part["measures"][name] for part in report.values()]
+            )
+            for measure in hparams["measures"]
+            for name in (f"{measure}_low", f"{measure}_high")
+        }
+        labels = np.tile(targets, len(report))
+        fitted = fit_calibration(scores, labels, measures)
+        ratios = fitted(scores, measures)
+        rate = hparams["false_alarm_rate"]
+        threshold, miss_rate = threshold_at(ratios, labels, rate)
+        threshold = {
+            "value": threshold,
+            "false_alarm_rate": rate,
+            "miss_rate": miss_rate,
+        }
+        path = hparams["fit_calibration"]
+        fitted._replace(setting=maker, threshold=threshold).save(path)
+        print(f"calibration, threshold {threshold['value']:.3f}: {path}")
+    if hparams["calibration"]:
+        calibration = read_calibration(hparams["calibration"], maker)
+        for condition, figures in report.items():
+            ratios = calibration(figures["scores"], figures["measures"])
+            write_scores(trial_list.trials, ratios, folder / f"{condition}.txt")
+            accepted = ratios > calibration.threshold["value"]
+            figures["calibrated"] = {
+                **verification_metrics(ratios, targets),
+                "act_dcf": act_dcf(ratios, targets),
+                "cllr": cllr(ratios, targets),
+                "min_cllr": min_cllr(ratios, targets),
+                "threshold": calibration.threshold["value"],
+                "false_alarm_rate": float(accepted[targets == 0].mean()),
+                "miss_rate": float((~accepted)[targets == 1].mean()),
+            }
+
+
+def _break_down(hparams, report, trial_list, sample_rate):
+    """Intervals by speaker, and figures of groups of trials."""
+    targets = trial_list.trials["target"].to_numpy()
+    rows = trial_list.rows
+    seconds = (rows["stop"] - rows["start"]) / sample_rate
+    rows = rows.assign(seconds=seconds)
+    columns = list(hparams["breakdown"])
+    if hparams["metadata"]:
+        known = set(rows)
+        rows = read_metadata(hparams["metadata"], rows)
+        columns = columns or [name for name in rows if name not in known]
+    test = rows.iloc[trial_list.tested]
+    enrol = rows if trial_list.members is None else None
+    places = trial_list.enrol_rows, trial_list.test_rows
+    groups = {
+        name: trial_groups(name, enrol, test, *places) for name in columns
+    }
+    speakers = (
+        rows["spk_id"].to_numpy()[trial_list.first_rows],
+        test["spk_id"].to_numpy()[trial_list.test_rows],
+    )
+    for condition, figures in report.items():
+        scores = figures["scores"]
+        if hparams["bootstrap"]:
+            figures["intervals"] = speaker_intervals(
+                scores, targets, *speakers, samples=hparams["bootstrap"]
+            )
+        if groups:
+            figures["breakdown"] = {
+                name: breakdown(scores, targets, labels)
+                for name, labels in groups.items()
+            }
+            for name, parts in figures["breakdown"].items():
+                print(f"\n{name} ({condition})\n{group_table(parts)}")
+
+
+def group_table(parts: dict[str, dict]) -> str:
+    """Text table of the groups of a breakdown.
+
+    Example
+    -------
+    >>> print(group_table({"f": {"targets": 2, "nontargets": 0}}))
+    f                         EER -      minDCF -      2 + 0
+    """
+    lines = []
+    for name, figures in parts.items():
+        rate = f"{100 * figures['eer']:.2f}" if "eer" in figures else "-"
+        cost = f"{figures['min_dcf']:.3f}" if "eer" in figures else "-"
+        counts = f"{figures['targets']} + {figures['nontargets']}"
+        lines.append(f"{name:<25} EER {rate:<6} minDCF {cost:<6} {counts}")
+    return "\n".join(lines)
+
+
+def _draw(others, report, trial_list, method, folder):
+    """DET curves, other folders' scores beside ours, and histograms."""
+    targets = trial_list.trials["target"].to_numpy()
+    systems = {
+        f"{method}, {condition}": (figures["scores"], targets)
+        for condition, figures in report.items()
+    }
+    plots.plot_histograms(systems, folder / "plots" / "histogram.png")
+    for other in others:
+        for condition in report:
+            path = Path(other) / "scores" / f"{condition}.txt"
+            scores = read_scores(path, trial_list.trials)
+            systems[f"{Path(other).name}, {condition}"] = scores, targets
+    plots.plot_det(systems, folder / "plots" / "det.png")
