@@ -30,6 +30,9 @@ setup(
         "sentencepiece>=0.2.0",
         "pandas>=1.5",
     ],
+    entry_points={
+        "console_scripts": ["speechbrain-ssl=speechbrain_ssl.cli:main"]
+    },
     extras_require={
         "plots": ["matplotlib>=3.7"],
         "tensorboard": ["tensorboard>=2.14"],

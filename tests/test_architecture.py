@@ -34,6 +34,7 @@ MAY_IMPORT = {
         "settings",
     },
     "settings": {"checks", "dataio"},
+    "cli": {"checks"},
 }
 
 
