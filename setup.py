@@ -35,11 +35,13 @@ setup(
     },
     extras_require={
         "plots": ["matplotlib>=3.7"],
+        "probe": ["scikit-learn>=1.3"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [
             "matplotlib>=3.7",
             "pytest>=7.4",
             "ruff>=0.12,<1",
+            "scikit-learn>=1.3",
             "tensorboard>=2.14",
         ],
     },

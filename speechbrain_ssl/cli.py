@@ -7,8 +7,11 @@ from typing import Optional
 import speechbrain as sb
 
 from speechbrain_ssl.checks import BadInputError, nearest, refuse
+from speechbrain_ssl.probe import probe
 
-COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {}
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "probe": ("what embeddings tell about emotion or any label", probe),
+}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -42,7 +45,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             [] if name in COMMANDS else [problem],
             f"Commands are {', '.join(COMMANDS)}.",
         )
-        sb.utils.logger.setup_logging()
+        sb.utils.logger.setup_logging(default_level="INFO")
         COMMANDS[name][1](rest[:-1])
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)

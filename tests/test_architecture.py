@@ -34,7 +34,15 @@ MAY_IMPORT = {
         "settings",
     },
     "settings": {"checks", "dataio"},
-    "cli": {"checks"},
+    "probe": {
+        "checks",
+        "dataio",
+        "evaluation",
+        "prepare",
+        "pretrained",
+        "settings",
+    },
+    "cli": {"checks", "probe"},
 }
 
 
