@@ -185,8 +185,8 @@ def majority_predictions(
     Example
     -------
     >>> split = Split("a", np.arange(3), np.array([3]), [])
-    >>> majority_predictions(np.array(["x", "y", "y", "x"]), [split])
-    array([None, None, None, 'y'], dtype=object)
+    >>> int(majority_predictions(np.array([0, 1, 1, 0]), [split])[3])
+    1
     """
     predictions = np.full(len(labels), None, dtype=object)
     for split in splits:
