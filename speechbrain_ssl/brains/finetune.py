@@ -137,7 +137,8 @@ class FineTune:
         for split in splits:
             with tempfile.TemporaryDirectory() as folder:
                 brain = self._fit(
-                    copy.deepcopy(encoder).requires_grad_(),  # a teacher too
+                    # A teacher's parameters require no gradient.
+                    copy.deepcopy(encoder).eval().requires_grad_(),
                     rows.iloc[split.train],
                     entries[split.train],
                     len(classes),
