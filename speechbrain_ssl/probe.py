@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 import speechbrain as sb
 
 from speechbrain_ssl import settings
-from speechbrain_ssl.checks import nearest, refuse
+from speechbrain_ssl.checks import check_sizes, nearest, refuse
 from speechbrain_ssl.dataio.files import replaced_when_done, write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.evaluation import plots
@@ -78,6 +77,15 @@ def probe(arguments: list[str]) -> dict[str, Any]:
 
     run = settings.load(arguments, KEYS)
     hparams, folder = run.hparams, Path(run.hparams["output_folder"])
+    percents, draws = hparams["label_percents"], hparams["draws"]
+    check_sizes(
+        label_percents=(
+            all(0 < percent <= 100 for percent in percents),
+            percents,
+            "a list of values above 0, up to 100",
+        ),
+        draws=(draws >= 1, draws, "1 or more"),
+    )
     device = run.options["device"] or sb.utils.distributed.infer_device()
     model = Pretrained(hparams["source"], device)
     method, rate = model.hparams["method"], model.hparams["sample_rate"]
@@ -112,12 +120,7 @@ def probe(arguments: list[str]) -> dict[str, Any]:
     }
     curves = {
         system: probes.label_curve(
-            table,
-            labels,
-            splits,
-            hparams["label_percents"],
-            hparams["draws"],
-            hparams["seed"],
+            table, labels, splits, percents, draws, hparams["seed"]
         )
         for system, table in vectors.items()
     }
@@ -151,32 +154,31 @@ def _labelled(hparams, sample_rate, manifest):
         [] if corpus in known else [problem],
         f"Give --corpus=NAME, one of {', '.join(known)}.",
     )
-    prepare, needed = PREPARATIONS.get(corpus), "data_folder"
-    if corpus == "csv":
-        prepare, needed = partial(prepare_csv, label=label), "csv"
-    problem = f"{needed} is not given"
+    needed = "csv" if corpus == "csv" else "data_folder"
     refuse(
         f"corpus {corpus}",
-        [problem] if hparams[needed] is None else [],
+        [f"{needed} is not given"] if hparams[needed] is None else [],
         f"Add --{needed}=PATH.",
     )
     if corpus == "csv":
-        prepare(
+        prepare_csv(
             hparams["csv"],
             manifest,
             sample_rate,
-            data_folder=hparams["data_folder"],
+            label,
+            hparams["data_folder"],
+            hparams["seed"],
         )
     else:
-        prepare(hparams["data_folder"], manifest, sample_rate)
+        PREPARATIONS[corpus](hparams["data_folder"], manifest, sample_rate)
     rows = read_manifest(manifest)
     problem = f"there is no column '{label}'{nearest(label, rows.columns)}"
     advice = f"The columns are {', '.join(rows.columns)}."
     refuse("label", [] if label in rows else [problem], advice)
     found = sorted(set(rows[label]) - {""})
-    classes = hparams["classes"] or found
+    classes = [str(name) for name in hparams["classes"] or found]
     problems = [
-        f"no row has the class '{name}'{nearest(str(name), found)}"
+        f"no row has the class '{name}'{nearest(name, found)}"
         for name in classes
         if name not in found
     ]

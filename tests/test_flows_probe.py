@@ -223,6 +223,7 @@ def test_the_encoder_joins_after_the_classifier_and_the_given_one_stays(
         (["--corpus=emodb", "EMODB", "--label=se"], "did you mean 'sex'"),
         (["--corpus=emodb", "EMODB", "--classes=[anger,joy]"], "class 'joy'"),
         (["--corpus=emodb", "EMODB", "--classes=[anger]"], "2 are needed"),
+        (["--corpus=emodb", "--label_percents=[0]"], "above 0, up to 100"),
     ],
 )
 def test_bad_input_is_one_clear_error(
