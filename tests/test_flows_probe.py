@@ -208,6 +208,8 @@ def test_the_encoder_joins_after_the_classifier_and_the_given_one_stays(
     for step, (state, weight) in enumerate(seen):
         same = all(torch.equal(state[name], before[name]) for name in before)
         assert same == (step < 2), step
+        learned = state["layer.weight"] - before["layer.weight"]
+        assert bool(learned.any()) == (step >= 2), step
         assert step == 0 or not torch.equal(weight, seen[step - 1][1])
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name])

@@ -138,6 +138,7 @@ def linear_predictions(
     numpy.ndarray
         (N,) classes; None for rows that no split tests.
     """
+    vectors = vectors.astype(np.float64)  # in float32 the search stops early
     predictions = np.full(len(labels), None, dtype=object)
     for split in splits:
         kinds = np.unique(labels[split.train])
