@@ -69,6 +69,13 @@ def test_official_partitions_choose_on_valid_and_learn_from_train():
             {"emotion": ["z"] * 4 + ["y", "x"] * 6},
             "fold 'a' tests the class 'z', which no training row has",
         ),
+        (
+            {
+                "fold": ["train"] * 8 + ["valid"] * 4 + ["test"] * 4,
+                "emotion": ["x", "y", "z", "y"] * 3 + ["x", "y"] * 2,
+            },
+            "no tested row has the class 'z'",
+        ),
     ],
 )
 def test_folds_that_cannot_be_tested_are_refused(change, message):

@@ -64,7 +64,7 @@ def speaker_splits(rows: pd.DataFrame, label: str) -> list[Split]:
     ------
     BadInputError
         If a speaker is in two folds, there are fewer than three folds, or a
-        class is tested that is not trained.
+        class is not both trained and tested.
 
     Example
     -------
@@ -97,6 +97,11 @@ def speaker_splits(rows: pd.DataFrame, label: str) -> list[Split]:
         "row has"
         for split in splits
         for lost in sorted(set(labels[split.test]) - set(labels[split.train]))
+    ]
+    tested = {kind for split in splits for kind in labels[split.test]}
+    problems += [
+        f"no tested row has the class '{kind}'"
+        for kind in sorted(set(labels) - tested)
     ]
     refuse("folds", problems, "Correct the column 'fold', or give `classes`.")
     return splits
