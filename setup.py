@@ -31,13 +31,18 @@ setup(
         "pandas>=1.5",
         "scipy>=1.12",
     ],
+    entry_points={
+        "console_scripts": ["speechbrain-ssl=speechbrain_ssl.cli:main"]
+    },
     extras_require={
         "plots": ["matplotlib>=3.7"],
+        "probe": ["scikit-learn>=1.3"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [
             "matplotlib>=3.7",
             "pytest>=7.4",
             "ruff>=0.12,<1",
+            "scikit-learn>=1.3",
             "tensorboard>=2.14",
         ],
     },

@@ -42,6 +42,15 @@ MAY_IMPORT = {
         "settings",
     },
     "settings": {"checks", "dataio"},
+    "probe": {
+        "checks",
+        "dataio",
+        "evaluation",
+        "prepare",
+        "pretrained",
+        "settings",
+    },
+    "cli": {"checks", "probe"},
 }
 
 

@@ -9,7 +9,11 @@ import pytest
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation import plots
-from speechbrain_ssl.evaluation.plots import plot_curves, plot_det
+from speechbrain_ssl.evaluation.plots import (
+    plot_confusion,
+    plot_curves,
+    plot_det,
+)
 
 SYSTEM = ([0.9, 0.7, 0.4, 0.6, 0.3, 0.2], [1, 1, 1, 0, 0, 0])
 CURVES = {"loss": [(1, 3.0), (2, 2.0)], "valid EER": [(1, 0.3), (2, 0.2)]}
@@ -160,3 +164,26 @@ def test_curves_that_are_no_pairs_are_refused(tmp_path, curves, message):
 def test_a_det_plot_of_no_system_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="there are no systems"):
         plot_det({}, tmp_path / "det.png")
+
+
+def test_confusion_shows_counts_under_both_names(figures, tmp_path):
+    path = tmp_path / "confusion.png"
+    assert plot_confusion([[3, 1], [0, 0]], ["f", "m"], path, "dino: sex")
+    assert is_png(path)
+    (axes,) = figures[0].axes
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "3", (1, 0): "1", (0, 1): "0", (1, 1): "0"}
+    names = [
+        [tick.get_text() for tick in ticks]
+        for ticks in (axes.get_xticklabels(), axes.get_yticklabels())
+    ]
+    assert names == [["f", "m"], ["f", "m"]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("prediction", "class")
+    shown = axes.images[0].get_array()
+    assert np.allclose(shown, [[0.75, 0.25], [0, 0]])
+
+
+@pytest.mark.parametrize("counts", [[], [[1, 2]], [[1, 2], [3, 4], [5, 6]]])
+def test_a_confusion_that_is_not_of_the_classes_is_refused(tmp_path, counts):
+    with pytest.raises(BadInputError, match="for 2 classes"):
+        plot_confusion(counts, ["f", "m"], tmp_path / "c.png", "sex")

@@ -5,6 +5,7 @@ from conftest import REPOSITORY, SHARED_DATA
 
 from speechbrain_ssl import settings
 from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.probe import KEYS
 
 YAMLS = sorted(
     [
@@ -36,6 +37,8 @@ def test_yaml_loads_with_every_key_used(path):
             "--output_folder=d",
         ]
         keys = settings.VERIFY_KEYS
+    elif path.stem.startswith("probe"):
+        more, keys = ["--source=a", "--corpus=emodb"], KEYS
     else:
         more, keys = overrides(path), settings.KEYS
     run = settings.load([str(path), "--device=cpu", *more], keys)
@@ -46,6 +49,8 @@ def test_yaml_loads_with_every_key_used(path):
 def test_header_names_the_command_that_runs_it(path):
     header = path.read_text().split("\n\n")[0]
     script = "verify.py" if path.stem == "verify" else "train.py"
+    if path.stem.startswith("probe"):
+        script = "speechbrain-ssl probe"
     assert f"{script} {path.relative_to(REPOSITORY).as_posix()}" in header
 
 

@@ -1,4 +1,4 @@
-"""Pictures of error rates and of training; they need the extra `plots`."""
+"""Pictures of errors and of training; they need the extra `plots`."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -196,6 +196,69 @@ def plot_curves(
             axes.set_xlabel(x_label)
         if number % columns == 0:
             axes.set_ylabel(y_label)
+    return _save(figure, path)
+
+
+def plot_confusion(
+    counts: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    path: Union[str, Path],
+    title: str,
+) -> bool:
+    """Confusion matrix: shares of each class in colour, counts as numbers.
+
+    Arguments
+    ---------
+    counts : sequence of sequence of int
+        By class (row) and prediction (column).
+    classes : sequence of str
+        Names of both.
+    path : str or pathlib.Path
+        The PNG file; complete or not written at all.
+    title : str
+        Stands above the matrix.
+
+    Returns
+    -------
+    bool
+        False, with one line logged, where matplotlib is not installed.
+
+    Raises
+    ------
+    BadInputError
+        If the counts are not those of the classes.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> path = f"{folder}/confusion.png"
+    >>> plot_confusion([[3, 1], [0, 2]], ["f", "m"], path, "sex")
+    True
+    """
+    matrix, number = np.array(counts), len(classes)
+    problem = f"counts have the shape {matrix.shape} for {number} classes"
+    fits = matrix.shape == (number, number) and number
+    refuse(str(path), [] if fits else [problem], "Give a row a class.")
+    figure = _figure(2.5 + 0.55 * number, 2.0 + 0.5 * number)
+    if figure is None:
+        return False
+    shares = matrix / matrix.sum(1, keepdims=True).clip(min=1)
+    axes = figure.add_subplot(1, 1, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(matrix.shape):
+        axes.text(
+            column,
+            row,
+            str(matrix[row, column]),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if shares[row, column] > 0.5 else "#222222",
+        )
+    axes.set_xticks(range(number), classes, rotation=45, ha="right")
+    axes.set_yticks(range(number), classes)
+    axes.set(xlabel="prediction", ylabel="class")
+    axes.set_title(title, loc="left", fontsize=10)
     return _save(figure, path)
 
 
