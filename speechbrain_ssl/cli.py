@@ -6,9 +6,12 @@ from typing import Optional
 
 import speechbrain as sb
 
+from speechbrain_ssl import commands
 from speechbrain_ssl.checks import BadInputError, nearest, refuse
 
-COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {}
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "export": ("training folder to model folder", commands.export),
+}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -34,7 +34,19 @@ MAY_IMPORT = {
         "settings",
     },
     "settings": {"checks", "dataio"},
-    "cli": {"checks"},
+    "publishing": {
+        "checks",
+        "dataio",
+        "evaluation",
+        "experiment",
+        "lobes",
+        "losses",
+        "pretrained",
+        "publishing",
+    },
+    "inference": {"checks", "dataio"},
+    "commands": {"checks", "dataio", "inference", "publishing"},
+    "cli": {"checks", "commands"},
 }
 
 
