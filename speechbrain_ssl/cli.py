@@ -11,6 +11,10 @@ from speechbrain_ssl.checks import BadInputError, nearest, refuse
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "export": ("training folder to model folder", commands.export),
+    "publish": ("model folder to the Hugging Face Hub", commands.publish),
+    "embed": ("recordings to speaker vectors", commands.embed),
+    "score": ("two recordings to a score and a decision", commands.score),
+    "separate": ("mixture to talkers and their vectors", commands.separate),
 }
 
 

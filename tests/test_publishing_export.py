@@ -8,54 +8,15 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 import soundfile
 import torch
 import yaml
-from conftest import REPOSITORY, command_line, dino_options
+from conftest import REPOSITORY
 
-import train
 from speechbrain_ssl import cli
 from speechbrain_ssl.publishing.stock import StockModel
 
-TINY = {
-    "aam_supcon": ["--batch_size=8", "--crop_seconds=0.5", "--classes=9"],
-    "csc": [
-        "--identities_per_batch=4",
-        "--crop_seconds=0.5",
-        "--valid_sirs_db=[]",
-        "--sirs_db=[5]",
-        "--mask_channels=8",
-    ],
-}
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def runs(small_corpus, tmp_path_factory):
-    """A finished run of each method, by name."""
-    root = tmp_path_factory.mktemp("runs")
-    for name, more in TINY.items():
-        more = [*more, "--checkpoints_kept=2"]
-        given = command_line(f"{name}.yaml", small_corpus, root / name, *more)
-        assert train.main(given) == 0
-    assert train.main(dino_options(small_corpus, root / "dino")) == 0
-    return root
-
-
-@pytest.fixture(scope="module")
-def exported(runs, tmp_path_factory):
-    """An exported folder of each method, by name."""
-    root = tmp_path_factory.mktemp("exported") / "user"
-    for name in ("aam_supcon", "csc", "dino"):
-        if name == "aam_supcon":
-            calibration = {"weights": {"score": 9.0}, "offset": -2.0}
-            path = runs / name / "calibration.json"
-            path.write_text(json.dumps(calibration))
-        given = ["export", str(runs / name), "--to", str(root / name)]
-        given += ["--name", f"user/{name}", "--licence", "apache-2.0"]
-        assert cli.main([*given, "--dataset", "tones"]) == 0
-    return root
 
 
 def front_matter(folder):
