@@ -34,6 +34,7 @@ setup(
         "console_scripts": ["speechbrain-ssl=speechbrain_ssl.cli:main"]
     },
     extras_require={
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.19", "onnxscript>=0.3"],
         "plots": ["matplotlib>=3.7"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [

@@ -49,7 +49,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             [] if name in COMMANDS else [problem],
             f"Commands are {', '.join(COMMANDS)}.",
         )
-        sb.utils.logger.setup_logging()
+        sb.utils.logger.setup_logging(default_level="WARNING")
         COMMANDS[name][1](rest[:-1])
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)

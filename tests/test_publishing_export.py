@@ -8,12 +8,17 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 import yaml
 from conftest import REPOSITORY
+from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_ssl import cli
+from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.pretrained import Pretrained
 from speechbrain_ssl.publishing.stock import StockModel
 
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -51,11 +56,6 @@ def test_dino_exports_the_teacher(exported, runs):
 
 
 def test_classifier_gives_the_logits_of_training(exported, runs, small_corpus):
-    from speechbrain.inference.classifiers import EncoderClassifier
-
-    from speechbrain_ssl.dataio.manifest import read_manifest
-    from speechbrain_ssl.pretrained import Pretrained
-
     folder = exported / "aam_supcon"
     stock = EncoderClassifier.from_hparams(str(folder))
     stock.hparams.label_encoder.expect_len(9)
@@ -73,10 +73,6 @@ def test_classifier_gives_the_logits_of_training(exported, runs, small_corpus):
 
 
 def test_embedding_mean_is_that_of_training_embeddings(exported, runs):
-    from speechbrain.inference.speaker import SpeakerRecognition
-
-    from speechbrain_ssl.dataio.manifest import read_manifest
-
     stock = SpeakerRecognition.from_hparams(str(exported / "dino"))
     rows = read_manifest(runs / "dino" / "manifests" / "train.csv")
     waves = [soundfile.read(w, dtype="float32")[0] for w in rows["wav"]]
@@ -199,3 +195,28 @@ def test_unfinished_and_moved_runs_are_refused(runs, tmp_path, capsys):
     assert cli.main(["export", str(moved), "--to", str(tmp_path / "o")]) == 2
     assert ".gone cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_onnx_is_not_for_separative_encoders(runs, tmp_path, capsys):
+    given = ["export", str(runs / "csc"), "--to", str(tmp_path / "o")]
+    assert cli.main([*given, "--onnx"]) == 2
+    assert "a separative encoder is not exported" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_embeddings_of_torch_at_any_length(
+    runs, exported, tmp_path
+):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    given = ["export", str(runs / "dino"), "--to", str(tmp_path / "dino")]
+    assert cli.main([*given, "--onnx"]) == 0
+    assert "`embedding_model.onnx` takes" in front_matter(tmp_path / "dino")[1]
+    session = runtime.InferenceSession(tmp_path / "dino/embedding_model.onnx")
+    stock = SpeakerRecognition.from_hparams(str(exported / "dino"))
+    for batch, samples in ((1, 5000), (4, 23456)):
+        waves = torch.randn(batch, samples) / 10
+        (ours,) = session.run(None, {"waveforms": waves.numpy()})
+        theirs = stock.encode_batch(waves)[:, 0].numpy()
+        assert np.abs(ours - theirs).max() < 1e-4

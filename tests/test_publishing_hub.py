@@ -146,8 +146,11 @@ def test_folders_that_are_not_fit_are_refused(hub, folder, capsys, tmp_path):
     assert "notes.txt is a link" in message and ".env is hidden" in message
     assert publish(folder, name="tones") == 2
     assert "not of the form user/name" in capsys.readouterr().err
-    (folder / "README.md").write_text("No front matter.")
-    assert publish(folder, name="me/other") == 2
+    (folder / "embedding_model.ckpt").write_bytes(b"w")
+    (folder / "notes.txt").unlink()
+    (folder / ".env").unlink()
+    (folder / "README.md").write_text("me/tones without front matter.")
+    assert publish(folder) == 2
     assert "has no library_name" in capsys.readouterr().err
     assert hub.log == []
 

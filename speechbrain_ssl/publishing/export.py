@@ -25,6 +25,7 @@ from speechbrain_ssl.experiment import make_test_trials, make_valid_trials
 from speechbrain_ssl.pretrained import Pretrained
 from speechbrain_ssl.publishing import load_back
 from speechbrain_ssl.publishing.card import Statements, model_card
+from speechbrain_ssl.publishing.onnx import check_onnx, export_onnx
 from speechbrain_ssl.publishing.stock import stock_model
 
 SAME = 5e-5  # of the EER, a fraction: half of its fourth digit
@@ -96,6 +97,8 @@ def export(
     train = read_manifest(source / "manifests" / "train.csv")
     dev = read_manifest(source / "manifests" / "dev.csv")
     stock = stock_model(model, train)
+    if onnx:
+        check_onnx(stock.encoder)
     if average > 1:  # the run's figures are those of another checkpoint
         report = verify(
             model.encoder,
@@ -117,8 +120,6 @@ def export(
         stock.write(made)
         _check(made, stock, trials, figures["eer"])
         if onnx:
-            from speechbrain_ssl.publishing.onnx import export_onnx
-
             export_onnx(stock.encoder, made / "embedding_model.onnx")
         write_json(metrics, made / "metrics.json")
         if (source / "calibration.json").is_file():
