@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from speechbrain_ssl.checks import refuse
+
 
 def export(arguments: list[str]) -> None:
     """Write a model folder that stock SpeechBrain loads."""
@@ -85,10 +87,12 @@ def embed(arguments: list[str]) -> None:
         help="of a manifest's recordings; by default the manifest's own",
     )
     given = parser.parse_args(arguments)
+    problem = f"'{given.to}' does not end in .npz"
+    refuse("--to", [] if given.to.endswith(".npz") else [problem], "Add it.")
     recordings = find_recordings(given.places, given.data_folder)
-    vectors = _model(given).embed(recordings)
     names = np.array([recording.name for recording in recordings])
-    with replaced_when_done(Path(given.to).with_suffix(".npz")) as path:
+    with replaced_when_done(given.to) as path:
+        vectors = _model(given).embed(recordings)
         np.savez(path, names=names, embeddings=vectors)
     count, dim = vectors.shape
     print(f"{count} embeddings of {dim} values in {given.to}")

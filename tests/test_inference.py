@@ -155,6 +155,9 @@ def test_bad_audio_and_sources_are_named(
     assert "lasts 0.006 s" in capsys.readouterr().err
     assert embed(exported, short, short, to=tmp_path) == 2
     assert "comes twice" in capsys.readouterr().err
+    given = ["embed", str(short), "--source", "x", "--to", "e.v1"]
+    assert cli.main(given) == 2
+    assert "'e.v1' does not end in .npz" in capsys.readouterr().err
     assert embed(runs, waves / "a.wav", to=tmp_path) == 2
     assert "it is a training folder" in capsys.readouterr().err
     assert embed(tmp_path, waves / "a.wav", to=tmp_path, name="no") == 2

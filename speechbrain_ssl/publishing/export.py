@@ -104,12 +104,13 @@ def export(
             model.encoder,
             make_test_trials(model.hparams, source / "manifests", dev),
             CPU,
+            label="test",
         )
         metrics["trials"] = without_scores(report)
     trials = make_valid_trials(
         {**model.hparams, "valid_sirs_db": []}, dev, train
     )
-    figures = verify(model.encoder, trials, CPU)["clean"]
+    figures = verify(model.encoder, trials, CPU, label="valid")["clean"]
     metrics["validation"] = without_scores({"clean": figures})["clean"]
     metrics["epochs_exported"] = sorted(
         int(checkpoint.meta["epoch"]) for checkpoint in model.checkpoints
