@@ -70,7 +70,7 @@ def embed(arguments: list[str]) -> None:
     import numpy as np
 
     from speechbrain_ssl.dataio.files import replaced_when_done
-    from speechbrain_ssl.inference import find_recordings
+    from speechbrain_ssl.dataio.recordings import find_recordings
 
     parser = _parser("embed", embed.__doc__)
     parser.add_argument(

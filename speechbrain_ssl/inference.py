@@ -2,12 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
-import pandas as pd
 import soundfile
 import torch
 from huggingface_hub import snapshot_download
@@ -16,34 +15,12 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from tqdm import tqdm
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.dataio.recordings import Recording, as_recording
 
 logger = logging.getLogger(__name__)
 
 SHORTEST = 0.1  # seconds; ECAPA-TDNN needs a few frames
 STOCK_THRESHOLD = 0.25  # SpeechBrain's default
-SUFFIXES = {f".{kind.lower()}" for kind in soundfile.available_formats()}
-SUFFIXES = (SUFFIXES | {".opus", ".oga", ".aif"}) - {".raw"}
-AUDIO_ADVICE = "Repair or leave out these files."
-
-
-class Recording(NamedTuple):
-    """A piece of an audio file.
-
-    Arguments
-    ---------
-    name : str
-        Under which its embedding is kept.
-    path : str
-        Of the file.
-    start, stop : int
-        Samples at the file's rate; stop -1 is the end.
-    """
-
-    name: str
-    path: str
-    start: int = 0
-    stop: int = -1
 
 
 class Score(NamedTuple):
@@ -111,9 +88,17 @@ class SpeakerModel:
             problems,
             "Give a model folder: `speechbrain-ssl export` makes one.",
         )
-        self.model = SpeakerRecognition.from_hparams(
-            str(folder), run_opts={"device": device} if device else None
-        )
+        options = {"device": device} if device else None
+        try:
+            self.model = SpeakerRecognition.from_hparams(
+                str(folder), run_opts=options
+            )
+        except Exception as error:  # whatever a class named in it raises
+            refuse(
+                str(source),
+                [f"it cannot be loaded: {type(error).__name__}: {error}"],
+                "Fetch or export it again.",
+            )
         self.sample_rate = self.model.audio_normalizer.sample_rate
         self.threshold = _threshold(folder / "metrics.json")
         self.calibration = _calibration(folder / "calibration.json")
@@ -194,7 +179,7 @@ class SpeakerModel:
         BadInputError
             If a file cannot be used.
         """
-        rows = [_recording(item) for item in recordings]
+        rows = [as_recording(item) for item in recordings]
         vectors = [
             self.model.encode_batch(self.read(row))[0, 0].float().cpu().numpy()
             for row in tqdm(rows, desc="embeddings", delay=5)
@@ -257,93 +242,13 @@ class SpeakerModel:
             [] if hasattr(separator, "sources") else [problem],
             "Give the folder of a CSC model.",
         )
-        wave = self.read(_recording(mixture)).to(self.model.device)
+        wave = self.read(as_recording(mixture)).to(self.model.device)
         slots = separator(wave.unsqueeze(0))
         loudest = slots.estimates[0].square().sum(-1).argsort(descending=True)
         return (
             slots.estimates[0, loudest].cpu().numpy(),
             slots.embeddings[0, loudest].cpu().numpy(),
         )
-
-
-def find_recordings(
-    places: Sequence[Union[str, Path]], data_folder: Optional[str] = None
-) -> list[Recording]:
-    """Recordings that are named by files, a folder or a manifest.
-
-    Arguments
-    ---------
-    places : sequence of str or pathlib.Path
-        Audio files, or one folder, searched through, or one CSV manifest
-        (columns ID, duration, wav, start, stop, spk_id).
-    data_folder : str, optional
-        Where a manifest's files lie, by default its own folder; a manifest
-        that leads elsewhere is refused.
-
-    Returns
-    -------
-    list of Recording
-        Named by path as given, path below the folder, or ID.
-
-    Raises
-    ------
-    BadInputError
-        If nothing is found, a name comes twice or a file cannot be opened.
-
-    Example
-    -------
-    >>> folder = Path(getfixture("tmpdir"))
-    >>> soundfile.write(folder / "b.wav", np.zeros(1600), 16000)
-    >>> [recording.name for recording in find_recordings([folder])]
-    ['b.wav']
-    """
-    first = Path(places[0])
-    if len(places) == 1 and first.is_dir():
-        found = [
-            Recording(path.relative_to(first).as_posix(), str(path))
-            for path in sorted(first.rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        ]
-    elif len(places) == 1 and first.suffix.lower() == ".csv":
-        rows = read_manifest(first)
-        found = list(_inside(rows, Path(data_folder or first.parent), first))
-    else:
-        found = [_recording(place) for place in places]
-    what = ", ".join(map(str, places[:3]))
-    refuse(what, [] if found else ["no audio files are there"], AUDIO_ADVICE)
-    names = pd.Series([recording.name for recording in found])
-    problems = [f"{name} comes twice" for name in names[names.duplicated()]]
-    for path in dict.fromkeys(recording.path for recording in found):
-        try:
-            soundfile.info(path)
-        except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-            problems.append(f"{path} cannot be read: {error}")
-    refuse(what, problems, AUDIO_ADVICE)
-    return found
-
-
-def _inside(rows, folder, manifest) -> Iterator[Recording]:
-    root = folder.resolve()
-    paths = [(root / wav).resolve() for wav in rows["wav"]]
-    refuse(
-        str(manifest),
-        [
-            f"'{wav}' is not below {folder}"
-            for wav, path in zip(rows["wav"], paths)
-            if root not in path.parents
-        ],
-        "Give the folder of these recordings with --data-folder.",
-    )
-    for name, path, start, stop in zip(
-        rows["ID"], paths, rows["start"], rows["stop"]
-    ):
-        yield Recording(name, str(path), start, stop)
-
-
-def _recording(item):
-    if isinstance(item, Recording):
-        return item
-    return Recording(str(item), str(item))
 
 
 def _local(source, trust):

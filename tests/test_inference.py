@@ -1,7 +1,9 @@
 """What a user does with a model folder: vectors, scores, talkers."""
 
 import math
+import os
 import re
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -175,3 +177,16 @@ def test_readme_python_runs(exported, waves, monkeypatch, capsys):
     (waves / "b.wav").symlink_to(waves / "a.wav")
     exec(blocks[0], {})
     assert "cosine=1.0" in capsys.readouterr().out.replace("0.99999", "1.0")
+
+
+def test_weights_that_run_code_are_refused(exported, tmp_path, capsys):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    folder = copytree(exported / "dino", tmp_path / "model")
+    torch.save({"weight": Payload()}, folder / "embedding_model.ckpt")
+    given = ["score", "a.wav", "b.wav", "--source", str(folder)]
+    assert cli.main(given) == 2
+    assert "it cannot be loaded" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()

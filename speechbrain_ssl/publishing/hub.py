@@ -7,7 +7,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from speechbrain_ssl.checks import BadInputError, refuse
+from speechbrain_ssl.checks import refuse
 
 NEEDED = ("hyperparams.yaml", "embedding_model.ckpt", "README.md")
 
@@ -70,30 +70,30 @@ def publish(
     for path in paths:
         megabytes = path.stat().st_size / 1e6
         print(f"  {megabytes:9.3f} MB  {path.relative_to(folder).as_posix()}")
-    if not exists:
-        _ask(name, api.create_repo, name, private=private)
+    files = [
+        CommitOperationAdd(path.relative_to(folder).as_posix(), path)
+        for path in paths
+    ]
+    message = "Model folder written by speechbrain_ssl"
+    made = None  # what takes back what this call made
     try:
+        if not exists:
+            _ask(name, api.create_repo, name, private=private)
+            made = api.delete_repo, {}
         if revision:
             _ask(name, api.create_branch, name, branch=revision)
-        branched = bool(revision)
-    except BadInputError:
-        branched = False
-        _undo(api, name, None, not exists)
-        raise
-    try:
+            made = made or (api.delete_branch, {"branch": revision})
         _ask(
             name,
             api.create_commit,
             name,
-            [
-                CommitOperationAdd(path.relative_to(folder).as_posix(), path)
-                for path in paths
-            ],
-            commit_message="Model folder written by speechbrain_ssl",
+            files,
+            commit_message=message,
             revision=revision,
         )
     except BaseException:  # also when it is interrupted by hand
-        _undo(api, name, revision if branched else None, not exists)
+        if made:
+            _take_back(f"{api.endpoint}/{name}", name, *made)
         raise
     tree = f"/tree/{revision}" if revision else ""
     return f"{api.endpoint}/{name}{tree}"
@@ -193,12 +193,8 @@ _ANSWERS = {
 }
 
 
-def _undo(api, name, revision, created):
-    """Remove what this process made on the Hub."""
+def _take_back(address, name, delete, options):
     try:
-        if created:
-            api.delete_repo(name)
-        elif revision:
-            api.delete_branch(name, branch=revision)
+        delete(name, **options)
     except Exception as error:  # as in _ask; the first failure is told
-        print(f"{api.endpoint}/{name} could not be removed: {error}")
+        print(f"{address} could not be removed again: {error}")

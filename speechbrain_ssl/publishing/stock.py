@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -102,7 +102,7 @@ def stock_model(model: Pretrained, train: pd.DataFrame) -> StockModel:
         f"Exported are {', '.join(kind.__name__ for kind in kinds)}.",
     )
     nodes = YAML().load(model.folder / "hyperparams.yaml")
-    states, savers, speakers = {}, {"mean_var_norm_emb": None}, []
+    states, savers, speakers = {}, {}, []
     if isinstance(encoder, ViewEncoder):
         node = nodes["encoder"]
         embedding_model = node["embedding_model"]
@@ -235,8 +235,8 @@ def _add_classifier(model, train, states, savers) -> list[str]:
 def _embedding_mean(encoder, train) -> InputNormalization:
     """Global mean of training embeddings, for `normalize=True`."""
     rows = np.linspace(0, len(train) - 1, min(len(train), MOST_UTTERANCES))
-    device: Optional[torch.device] = next(encoder.parameters()).device
     rows = train.iloc[rows.astype(int)].reset_index(drop=True)
+    device = next(encoder.parameters()).device
     table = embed(encoder, rows, device, label="mean of embeddings")
     slots = table.energies.argmax(1)
     vectors = torch.from_numpy(table.vectors[np.arange(len(slots)), slots])
