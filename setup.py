@@ -26,6 +26,7 @@ setup(
         # 2.15 is built for 13.2 and the two cannot be imported together.
         "torch>=2.7.1,<2.15",
         "torchaudio>=2.7.1,<2.12",
+        "huggingface_hub>=0.25",
         "hyperpyyaml>=1.2.3",
         "sentencepiece>=0.2.0",
         "pandas>=1.5",
