@@ -26,6 +26,7 @@ setup(
         # 2.15 is built for 13.2 and the two cannot be imported together.
         "torch>=2.7.1,<2.15",
         "torchaudio>=2.7.1,<2.12",
+        "huggingface_hub>=0.25",
         "hyperpyyaml>=1.2.3",
         "sentencepiece>=0.2.0",
         "pandas>=1.5",
@@ -35,6 +36,7 @@ setup(
         "console_scripts": ["speechbrain-ssl=speechbrain_ssl.cli:main"]
     },
     extras_require={
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.19", "onnxscript>=0.3"],
         "plots": ["matplotlib>=3.7"],
         "probe": ["scikit-learn>=1.3"],
         "tensorboard": ["tensorboard>=2.14"],

@@ -6,11 +6,17 @@ from typing import Optional
 
 import speechbrain as sb
 
+from speechbrain_ssl import commands
 from speechbrain_ssl.checks import BadInputError, nearest, refuse
 from speechbrain_ssl.probe import probe
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "probe": ("what embeddings tell about emotion or any label", probe),
+    "export": ("training folder to model folder", commands.export),
+    "publish": ("model folder to the Hugging Face Hub", commands.publish),
+    "embed": ("recordings to speaker vectors", commands.embed),
+    "score": ("two recordings to a score and a decision", commands.score),
+    "separate": ("mixture to talkers and their vectors", commands.separate),
 }
 
 

@@ -64,7 +64,7 @@ def train(run: Run) -> dict[str, Any]:
     run_on_main(hparams["prepare"], kwargs={"save_folder": manifests})
     rows = read_manifest(manifests / "train.csv")
     dev = read_manifest(manifests / "dev.csv")
-    test_trials = _test_trials(hparams, manifests, dev)
+    test_trials = make_test_trials(hparams, manifests, dev)
     shared = set(rows["spk_id"]) & set(test_trials.rows["spk_id"])
     refuse(
         "training and test speakers",
@@ -74,7 +74,7 @@ def train(run: Run) -> dict[str, Any]:
         ],
         "Prepare the corpus with this trial list, or leave them out of one.",
     )
-    valid_trials = _valid_trials(hparams, dev, rows)
+    valid_trials = make_valid_trials(hparams, dev, rows)
     sampler = hparams["batches"](
         rows=rows,
         rank=int(os.environ.get("RANK", 0)),
@@ -145,7 +145,24 @@ def leave():
         torch.distributed.destroy_process_group()
 
 
-def _test_trials(hparams, manifests, dev):
+def make_test_trials(
+    hparams: dict, manifests: Path, dev: pd.DataFrame
+) -> TrialList:
+    """Trials that a run is tested on.
+
+    Arguments
+    ---------
+    hparams : dict
+        Of the run.
+    manifests : pathlib.Path
+        Its prepared corpus.
+    dev : pandas.DataFrame
+        Interfering talkers.
+
+    Returns
+    -------
+    TrialList
+    """
     return TrialList(
         read_trials(manifests / "trials.txt"),
         tested(manifests),
@@ -156,10 +173,23 @@ def _test_trials(hparams, manifests, dev):
     )
 
 
-def _valid_trials(hparams, dev, pool):
+def make_valid_trials(
+    hparams: dict, dev: pd.DataFrame, pool: pd.DataFrame
+) -> TrialList:
     """Trials among development speakers, or among pieces of recordings.
 
     Training speakers interfere: each development speaker meets most others.
+
+    Arguments
+    ---------
+    hparams : dict
+        Of the run.
+    dev, pool : pandas.DataFrame
+        Rows of development and of training speakers.
+
+    Returns
+    -------
+    TrialList
     """
     files = dev.groupby("spk_id")["wav"].nunique()
     if hparams["label_free_validation"] or files.max() < 2:

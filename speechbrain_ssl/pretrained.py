@@ -1,12 +1,14 @@
 """Encoders that others trained: a training folder, a folder, the Hub."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.utils.checkpoints import average_checkpoints
 from torch import nn
 
 from speechbrain_ssl.checks import refuse
@@ -25,14 +27,22 @@ class Pretrained:
         Output folder of train.py.
     device : str
         Where the encoder goes.
+    average : int
+        1: the checkpoint with the best validation EER (or lowest loss);
+        above: mean weights of that many last epochs.
 
     Raises
     ------
     BadInputError
-        If the folder is not that of a run or has no checkpoint.
+        If the folder is not that of a run or has too few checkpoints.
     """
 
-    def __init__(self, source: Union[str, Path], device: str = "cpu"):
+    def __init__(
+        self,
+        source: Union[str, Path],
+        device: str = "cpu",
+        average: int = 1,
+    ):
         folder = Path(source)
         yaml = folder / "hyperparams.yaml"
         advice = "Give the output folder of train.py with --source=DIR."
@@ -50,22 +60,23 @@ class Pretrained:
         brain = self.hparams["brain"]
         evaluated = getattr(brain, "func", brain).EVALUATED
         self.encoder: nn.Module = self.hparams[evaluated]
-        checkpointer = self.hparams["checkpointer"]
-        best = checkpointer.find_checkpoint(
-            min_key="valid_eer"
-        ) or checkpointer.find_checkpoint(min_key="loss")
+        self.checkpoints = _chosen(self.hparams["checkpointer"], average)
+        missing = average - len(self.checkpoints)
         refuse(
             str(source),
-            [] if best else [f"no checkpoint is in {folder / 'save'}"],
-            advice,
+            [f"{missing} of {average} checkpoints are missing in {folder}/save"]
+            if missing
+            else [],
+            f"{advice} Training keeps the last --checkpoints_kept=N."
+            if average > 1
+            else advice,
         )
-        self.files = best.paramfiles
         self.device = device
         self.module(evaluated)
         self.folder = folder
 
     def module(self, name: str) -> nn.Module:
-        """Module of the YAML with the weights of the checkpoint.
+        """Module of the YAML with its saved weights, on the device.
 
         Arguments
         ---------
@@ -73,11 +84,24 @@ class Pretrained:
             Its key among the recoverables.
         """
         module = self.hparams[name]
-        weights = torch.load(
-            self.files[name], map_location="cpu", weights_only=True
-        )
-        module.load_state_dict(weights)
+        module.load_state_dict(self.weights(name))
         return module.eval().to(self.device)
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        """Saved tensors of a module, averaged over the chosen checkpoints.
+
+        Arguments
+        ---------
+        name : str
+            Of the recoverable in the YAML.
+
+        Returns
+        -------
+        dict
+            For load_state_dict.
+        """
+        load = partial(torch.load, weights_only=True)
+        return average_checkpoints(self.checkpoints, name, load)
 
 
 class StockEncoder(nn.Module):
@@ -147,7 +171,7 @@ def load_model(source: str, device: str, trust: bool) -> Model:
     folder = Path(source)
     if (folder / "save").is_dir() or (folder.is_dir() and not any_yaml(folder)):
         run = Pretrained(source, device)
-        aggregator = run.files.get("aggregator")
+        aggregator = "aggregator" in run.checkpoints[0].paramfiles
         return Model(
             run.encoder,
             run.hparams["method"],
@@ -185,3 +209,14 @@ def _fetched(source: str, device: str) -> Any:
             "Give the output folder of train.py, or a speaker model that "
             "SpeechBrain's EncoderClassifier.from_hparams loads.",
         )
+
+
+def _chosen(checkpointer, average):
+    if average > 1:
+        return checkpointer.find_checkpoints(
+            max_key="epoch", max_num_checkpoints=average
+        )
+    best = checkpointer.find_checkpoint(
+        min_key="valid_eer"
+    ) or checkpointer.find_checkpoint(min_key="loss")
+    return [best] if best else []

@@ -1,5 +1,6 @@
 """Shared set-up: one torch thread, no Hub, small corpora."""
 
+import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -60,6 +61,17 @@ TINY_RUN = [
 TINY_VIEWS = ["--batch_size=8", "--long_seconds=0.5", "--short_seconds=0.25"]
 TINY_HEAD = ["--prototypes=32", "--bottleneck_dim=8"]
 
+TINY_BY_METHOD = {
+    "aam_supcon": ["--batch_size=8", "--crop_seconds=0.5", "--classes=9"],
+    "csc": [
+        "--identities_per_batch=4",
+        "--crop_seconds=0.5",
+        "--valid_sirs_db=[]",
+        "--sirs_db=[5]",
+        "--mask_channels=8",
+    ],
+}
+
 
 def command_line(yaml, corpus, output, *more):
     """Arguments of train.py for a small run; the last of a key counts."""
@@ -103,6 +115,37 @@ def small_corpus(tmp_path_factory):
     lines += [f"0 {a[0]} {b[1]}" for a in names for b in names if a is not b]
     (folder / "trials.txt").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs(small_corpus, tmp_path_factory):
+    """A finished run of each method, by name."""
+    import train
+
+    root = tmp_path_factory.mktemp("runs")
+    for name, more in TINY_BY_METHOD.items():
+        more = [*more, "--checkpoints_kept=2"]
+        given = command_line(f"{name}.yaml", small_corpus, root / name, *more)
+        assert train.main(given) == 0
+    assert train.main(dino_options(small_corpus, root / "dino")) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def exported(runs, tmp_path_factory):
+    """An exported folder of each method, by name."""
+    from speechbrain_ssl import cli
+
+    root = tmp_path_factory.mktemp("exported") / "user"
+    for name in ("aam_supcon", "csc", "dino"):
+        if name == "aam_supcon":
+            calibration = {"weights": {"score": 9.0}, "offset": -2.0}
+            path = runs / name / "calibration.json"
+            path.write_text(json.dumps(calibration))
+        given = ["export", str(runs / name), "--to", str(root / name)]
+        given += ["--name", f"user/{name}", "--licence", "apache-2.0"]
+        assert cli.main([*given, "--dataset", "tones"]) == 0
+    return root
 
 
 @pytest.fixture

@@ -50,7 +50,19 @@ MAY_IMPORT = {
         "pretrained",
         "settings",
     },
-    "cli": {"checks", "probe"},
+    "publishing": {
+        "checks",
+        "dataio",
+        "evaluation",
+        "experiment",
+        "lobes",
+        "losses",
+        "pretrained",
+        "publishing",
+    },
+    "inference": {"checks", "dataio"},
+    "commands": {"checks", "dataio", "inference", "publishing"},
+    "cli": {"checks", "commands", "probe"},
 }
 
 

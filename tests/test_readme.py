@@ -2,7 +2,10 @@
 
 import re
 
+import pytest
 from conftest import REPOSITORY
+
+from speechbrain_ssl import cli
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -52,6 +55,20 @@ def test_commands_of_recipes_name_yamls_and_keys_that_exist():
         text = (REPOSITORY / command.split()[1]).read_text()
         for key in re.findall(r"--(\w+)=", command):
             assert f"\n{key}:" in text, (command, key)
+
+
+def test_console_commands_and_their_options_exist(capsys):
+    """The tests of publishing and inference run each of them."""
+    runs = [c.split() for c in COMMANDS if c.startswith("speechbrain-ssl")]
+    assert {words[1] for words in runs} == set(cli.COMMANDS)
+    for words in runs:
+        if words[1] == "probe":  # its options are keys of a YAML, see above
+            continue
+        with pytest.raises(SystemExit):
+            cli.main([words[1], "--help"])
+        options = capsys.readouterr().out
+        for word in words[2:]:
+            assert not word.startswith("--") or f"{word} " in options, word
 
 
 def test_links_point_at_files():

@@ -59,6 +59,7 @@ class EmbeddingBrain(sb.Brain):
     )
     HPARAMS_OPTIONAL: tuple[str, ...] = (
         "weight_decay",
+        "checkpoints_kept",
         "clip_each_tensor",
         "tensorboard",
     )
@@ -329,7 +330,9 @@ class EmbeddingBrain(sb.Brain):
         self.avg_train_loss = 0.0
         self.step = 0  # an end-of-epoch checkpoint starts the next epoch
         self.checkpointer.save_and_keep_only(
-            meta=meta, num_to_keep=1, min_keys=[self.criterion]
+            meta=meta,
+            num_to_keep=getattr(self.hparams, "checkpoints_kept", 1),
+            min_keys=[self.criterion],
         )
         self.judge(self.past())
 

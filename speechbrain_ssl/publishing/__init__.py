@@ -1,0 +1,1 @@
+"""Model folders that stock SpeechBrain loads, and their way to the Hub."""
