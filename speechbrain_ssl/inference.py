@@ -14,13 +14,20 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from speechbrain.inference.speaker import SpeakerRecognition
 from tqdm import tqdm
 
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import BadInputError, refuse
 from speechbrain_ssl.dataio.recordings import Recording, as_recording
+from speechbrain_ssl.evaluation.calibration import read_calibration
 
 logger = logging.getLogger(__name__)
 
 SHORTEST = 0.1  # seconds; ECAPA-TDNN needs a few frames
 STOCK_THRESHOLD = 0.25  # SpeechBrain's default
+PLAIN = {  # what a calibration must have been fitted to, see verify.yaml
+    "backend": "cosine",
+    "subtract_mean": False,
+    "score_norm": "none",
+    "two_part": False,
+}
 
 
 class Score(NamedTuple):
@@ -208,8 +215,7 @@ class SpeakerModel:
         decision = cosine, self.threshold, cosine > self.threshold
         if self.calibration is None:
             return Score(*decision)
-        weight, offset = self.calibration
-        log_odds = weight * cosine + offset
+        log_odds = float(self.calibration([cosine], {})[0])
         probability = float(torch.tensor(log_odds).sigmoid())
         return Score(*decision, log_odds, probability)
 
@@ -287,16 +293,17 @@ def _threshold(path):
 
 
 def _calibration(path):
-    """Weight and offset of the cosine, when the model has them."""
+    """That of the plain cosine, when the model has it."""
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    weights = content.get("weights", {})
-    if set(weights) != {"score"}:
-        logger.warning(
-            "%s needs more than a score (%s): no probabilities",
-            path,
-            ", ".join(weights),
+    try:
+        found = read_calibration(path, PLAIN)
+        refuse(
+            str(path),
+            [f"it needs {name} of a trial list" for name in found.names[1:]],
+            "Fit one without measures.",
         )
+    except BadInputError as error:
+        logger.warning("no probabilities: %s", error)
         return None
-    return float(weights["score"]), float(content["offset"])
+    return found

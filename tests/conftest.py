@@ -1,6 +1,5 @@
 """Shared set-up: one torch thread, no Hub, small corpora."""
 
-import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -135,13 +134,16 @@ def runs(small_corpus, tmp_path_factory):
 def exported(runs, tmp_path_factory):
     """An exported folder of each method, by name."""
     from speechbrain_ssl import cli
+    from speechbrain_ssl.evaluation.calibration import Calibration
+    from speechbrain_ssl.inference import PLAIN
 
     root = tmp_path_factory.mktemp("exported") / "user"
     for name in ("aam_supcon", "csc", "dino"):
         if name == "aam_supcon":
-            calibration = {"weights": {"score": 9.0}, "offset": -2.0}
-            path = runs / name / "calibration.json"
-            path.write_text(json.dumps(calibration))
+            fitted = Calibration(
+                ["score"], [0.5], [2.0], [18.0], 2.5, PLAIN, {}
+            )  # 9 cosine - 2
+            fitted.save(runs / name / "calibration.json")
         given = ["export", str(runs / name), "--to", str(root / name)]
         given += ["--name", f"user/{name}", "--licence", "apache-2.0"]
         assert cli.main([*given, "--dataset", "tones"]) == 0

@@ -60,7 +60,7 @@ MAY_IMPORT = {
         "pretrained",
         "publishing",
     },
-    "inference": {"checks", "dataio"},
+    "inference": {"checks", "dataio", "evaluation"},
     "commands": {"checks", "dataio", "inference", "publishing"},
     "cli": {"checks", "commands", "probe"},
 }

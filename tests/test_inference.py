@@ -12,7 +12,8 @@ import torch
 from conftest import REPOSITORY
 from scipy.signal import resample_poly
 
-from speechbrain_ssl import cli
+from speechbrain_ssl import cli, inference
+from speechbrain_ssl.evaluation.calibration import Calibration
 from speechbrain_ssl.inference import SpeakerModel
 
 
@@ -111,6 +112,26 @@ def test_score_prints_what_the_model_has(exported, waves, capsys):
     assert printed["probability"].startswith(f"{found.probability:.4f}")
     assert printed["threshold"].startswith(f"{model.threshold:.4f}")
     assert SpeakerModel(exported / "dino").score(*pair).probability is None
+
+
+@pytest.mark.parametrize(
+    ("names", "norm", "named"),
+    [
+        (["score"], "as", "score_norm='as'"),
+        (["score", "duration_low"], "none", "needs duration_low"),
+    ],
+)
+def test_a_calibration_of_other_scores_is_not_applied(
+    names, norm, named, tmp_path, caplog
+):
+    many = len(names)
+    setting = {**inference.PLAIN, "score_norm": norm}
+    fitted = Calibration(
+        names, [0.0] * many, [1.0] * many, [1.0] * many, 0.0, setting, {}
+    )
+    fitted.save(tmp_path / "calibration.json")
+    assert inference._calibration(tmp_path / "calibration.json") is None
+    assert named in caplog.text
 
 
 def test_separate_writes_what_the_encoder_gives(
