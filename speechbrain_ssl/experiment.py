@@ -18,6 +18,7 @@ from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.dataio.pieces import pieces
+from speechbrain_ssl.dataio.scores import read_models
 from speechbrain_ssl.dataio.trials import make_trials, read_trials
 from speechbrain_ssl.evaluation import plots
 from speechbrain_ssl.evaluation.baseline import LogMelStatistics
@@ -163,6 +164,7 @@ def make_test_trials(
     -------
     TrialList
     """
+    models = manifests / "models.csv"  # of several cuts, where there are any
     return TrialList(
         read_trials(manifests / "trials.txt"),
         tested(manifests),
@@ -170,6 +172,7 @@ def make_test_trials(
         sirs_db=hparams["sirs_db"],
         name="test trials",
         seed=INTERFERENCE_SEED,
+        models=read_models(models) if models.is_file() else None,
     )
 
 

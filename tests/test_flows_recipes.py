@@ -11,6 +11,8 @@ from conftest import REPOSITORY, TINY_RUN, command_line
 from trees import RATE
 
 import train
+import verify
+from speechbrain_ssl.evaluation.metrics import eer
 
 TINY = [
     *[word for word in TINY_RUN if "epochs" not in word],
@@ -59,6 +61,40 @@ def test_cnceleb_is_prepared_trained_and_scored(recipe, noises, tmp_path):
     assert history[0]["supcon_floor"] >= np.log(views - 1)
     rows = pd.read_csv(tmp_path / "run" / "manifests" / "train.csv")
     assert rows["wav"].str.startswith(str(tmp_path / "joined")).all()
+
+
+def test_models_of_several_cuts_are_scored_by_genre(tmp_path):
+    arguments = cnceleb_options(
+        "aam_supcon", tmp_path, "--enrolment=cuts", "--join_seconds=0"
+    )
+    assert train.main(arguments) == 0
+    run, out = tmp_path / "run", tmp_path / "scored"
+    manifests = run / "manifests"
+    scored = [
+        str(REPOSITORY / "hparams" / "verify.yaml"),
+        f"--source={run}",
+        f"--trials={manifests / 'trials.txt'}",
+        f"--utterances=[{manifests / 'enrol.csv'},{manifests / 'test.csv'}]",
+        f"--models={manifests / 'models.csv'}",
+        f"--output_folder={out}",
+        "--sirs_db=[]",
+        "--breakdown=[genre]",
+    ]
+    assert verify.main(scored) == 0
+    clean = json.loads((out / "metrics.json").read_text())["trials"]["clean"]
+    trained = json.loads((run / "metrics.json").read_text())["trials"]["clean"]
+    assert clean["eer"] == trained["eer"]
+    scores = pd.read_csv(
+        out / "scores" / "clean.txt",
+        sep=" ",
+        names=["target", "model", "test", "score"],
+    )
+    groups = clean["breakdown"]["genre"]
+    assert set(groups) == {"live_broadcast", "singing"}
+    for genre, figures in groups.items():
+        own = scores[scores["test"].str.contains(genre)]
+        assert figures["targets"] == own["target"].sum()
+        assert figures["eer"] == eer(own["score"], own["target"])[0]
 
 
 def test_five_views_need_their_noises(tmp_path, capsys):
