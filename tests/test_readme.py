@@ -48,7 +48,7 @@ def test_commands_of_recipes_name_yamls_and_keys_that_exist():
     commands = [
         command
         for path in readmes
-        for command in re.findall(r"train\.py .*yaml.*", path.read_text())
+        for command in re.findall(r"(?:train|verify)\.py .*yaml.*", path.read_text())
     ]
     assert len(readmes) >= 4 and len(commands) >= 20
     for command in commands:
