@@ -54,4 +54,5 @@ class EpochSampler(torch.utils.data.Sampler):
     def members(self) -> list[np.ndarray]:
         """Row numbers of each label."""
         order = np.argsort(self.entries, kind="stable")
-        return np.split(order, np.cumsum(np.bincount(self.entries))[:-1])
+        sizes = np.bincount(self.entries, minlength=len(self.names))
+        return np.split(order, np.cumsum(sizes)[:-1])
