@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pandas as pd
 import speechbrain as sb
@@ -30,11 +30,42 @@ from speechbrain_ssl.evaluation.verification import (
 )
 from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
 from speechbrain_ssl.pretrained import Pretrained
-from speechbrain_ssl.settings import Run
+from speechbrain_ssl.settings import Run, claim_output_folder, load
 
 logger = logging.getLogger(__name__)
 
 INTERFERENCE_SEED = 20210103  # one draw of interferers for every comparison
+
+
+def start(arguments: list[str], options: Optional[Any] = None) -> None:
+    """Do what a YAML is for, unless its output folder holds it already.
+
+    Arguments
+    ---------
+    arguments : list of str
+        As on the command line of train.py.
+    options : optional
+        SpeechBrain's run options in place of those of the arguments.
+
+    Raises
+    ------
+    BadInputError
+        If the corpus or the YAML cannot be used.
+    """
+    run = load(arguments)
+    if options is not None:
+        run = run._replace(options=options)
+    if not claim_output_folder(run):
+        return
+    sb.create_experiment_directory(
+        experiment_directory=run.hparams["output_folder"],
+        hyperparams_to_save=run.yaml,
+        overrides=run.overrides,
+    )
+    if "runner" in run.hparams:
+        run.hparams["runner"](run).run()
+    else:
+        train(run)
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -151,7 +182,7 @@ def _leave():
 def _test_trials(hparams, manifests, dev):
     return TrialList(
         read_trials(manifests / "trials.txt"),
-        _tested(manifests),
+        tested_rows(manifests),
         pool=dev,
         sirs_db=hparams["sirs_db"],
         name="test trials",
@@ -210,7 +241,7 @@ def verify_source(run: Run) -> dict[str, Any]:
     )
     trial_list = TrialList(
         read_trials(hparams["trials"]),
-        _tested(manifests),
+        tested_rows(manifests),
         pool=read_manifest(hparams["interferers"])
         if hparams["sirs_db"]
         else None,
@@ -231,7 +262,7 @@ def verify_source(run: Run) -> dict[str, Any]:
     return metrics
 
 
-def _tested(manifests):
+def tested_rows(manifests: Path) -> pd.DataFrame:
     """Rows of both sides of a trial list, each utterance once."""
     names = ("enrol.csv", "test.csv")
     rows = pd.concat([read_manifest(manifests / name) for name in names])

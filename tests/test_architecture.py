@@ -34,6 +34,16 @@ MAY_IMPORT = {
         "settings",
     },
     "settings": {"checks", "dataio"},
+    "pseudo": {
+        "checks",
+        "dataio",
+        "evaluation",
+        "experiment",
+        "prepare",
+        "pretrained",
+        "pseudo",
+        "settings",
+    },
 }
 
 

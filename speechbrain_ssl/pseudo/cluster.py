@@ -44,11 +44,22 @@ class Clusters(NamedTuple):
         (N,) how much nearer its own cluster is than the next, -1 to 1.
     considered : list of Tried
         What was compared.
+    cells : numpy.ndarray
+        (N,) centroid of each row.
+    merges : numpy.ndarray
+        (merges, 3) of the centroids, see `average_linkage`.
     """
 
     labels: np.ndarray
     silhouettes: np.ndarray
     considered: list[Tried]
+    cells: np.ndarray
+    merges: np.ndarray
+
+    def at(self, clusters: int) -> np.ndarray:
+        """Labels (N,) for another number of clusters."""
+        centroids = self.cells.max() + 1
+        return cut(self.merges, centroids, clusters)[self.cells]
 
 
 def find_clusters(
@@ -160,9 +171,8 @@ def find_clusters(
     best = max(considered, key=lambda tried: tried.silhouette).clusters
     labels = cut(merges, count, best)[cells]
     every = np.arange(len(vectors))
-    return Clusters(
-        labels, silhouettes(vectors, labels, every, device), considered
-    )
+    fitting = silhouettes(vectors, labels, every, device)
+    return Clusters(labels, fitting, considered, cells, merges)
 
 
 def _search(try_out, least, most):
