@@ -271,6 +271,8 @@ class EmbeddingBrain(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Place the sampler and empty the sums."""
         if stage == sb.Stage.TRAIN:
+            if "positives" in vars(self.hparams):
+                self.hparams.positives.prepare(self, epoch)
             self.sampler.start_at(epoch, self.step)
             self.sums, self.first_step = {}, self.step
             self.nonfinite = torch.zeros((), dtype=int, device=self.device)

@@ -37,6 +37,7 @@ class EpochSampler(torch.utils.data.Sampler):
         rank: int,
         processes: int,
     ):
+        self.rows = rows
         labels = identity_of(rows, identity)
         self.entries, names = pd.factorize(labels, sort=True)
         self.names = list(names)

@@ -74,8 +74,8 @@ def find_clusters(
 ) -> Clusters:
     """Cluster embeddings by k-means and average linkage of its centroids.
 
-    Without `threshold` and `clusters` the number with the highest mean
-    silhouette is taken.
+    Without `threshold` and `clusters` the number is where the mean silhouette
+    has its finest local maximum.
 
     Source: the steps of Cho et al. 2022, arXiv:2208.05413, section 3.
 
@@ -166,9 +166,9 @@ def find_clusters(
 
     if clusters is not None:
         considered = [try_out(max(clusters, least))]
+        best = considered[0].clusters
     else:
-        considered = _search(try_out, max(2, least), count)
-    best = max(considered, key=lambda tried: tried.silhouette).clusters
+        considered, best = _search(try_out, max(2, least), count)
     labels = cut(merges, count, best)[cells]
     every = np.arange(len(vectors))
     fitting = silhouettes(vectors, labels, every, device)
@@ -176,17 +176,22 @@ def find_clusters(
 
 
 def _search(try_out, least, most):
-    """Numbers on a grid of ratios, then between the neighbours of the best."""
+    """Numbers on a grid of ratios, then between the neighbours of the finest
+    local maximum: coarser ones are groups of speakers, such as men and women.
+    """
     numbers = np.unique(np.geomspace(least, most, CANDIDATES).round())
     tried = [try_out(int(number)) for number in numbers]
-    best = int(np.argmax([one.silhouette for one in tried]))
+    best = len(tried) - 1
+    while best and tried[best - 1].silhouette > tried[best].silhouette:
+        best -= 1
     low, high = (
         numbers[max(0, best - 1)],
         numbers[min(best + 1, len(tried) - 1)],
     )
     finer = np.unique(np.linspace(low, high, CANDIDATES).round())
-    tried += [try_out(int(n)) for n in np.setdiff1d(finer, numbers)]
-    return sorted(tried)
+    near = [try_out(int(n)) for n in np.setdiff1d(finer, numbers)]
+    chosen = max([tried[best], *near], key=lambda one: one.silhouette)
+    return sorted(tried + near), chosen.clusters
 
 
 def project(embeddings: np.ndarray, variance: float) -> np.ndarray:

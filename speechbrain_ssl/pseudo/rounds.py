@@ -15,7 +15,7 @@ from speechbrain_ssl.dataio.files import replaced_when_done, write_json
 from speechbrain_ssl.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ssl.dataio.trials import read_trials
 from speechbrain_ssl.evaluation import plots
-from speechbrain_ssl.evaluation.embed import embed
+from speechbrain_ssl.evaluation.embed import embed_starts
 from speechbrain_ssl.evaluation.verification import (
     TrialList,
     table,
@@ -29,7 +29,6 @@ from speechbrain_ssl.pseudo.stages import Stages, digest
 from speechbrain_ssl.settings import Run
 
 NETWORK = ("sample_rate", "n_mels", "embedding_dim", "channels")
-SECONDS = 20.0  # of an utterance that are embedded
 
 
 class PseudoLabels:
@@ -195,22 +194,7 @@ class PseudoLabels:
         stages.run("cluster", inputs, work)
 
     def _embed(self, model, path):
-        """Unit vectors of the first seconds of each training utterance.
-
-        Lengths are cut to quarters of a second, so that many share a batch.
-        """
-        rate = model.hparams["sample_rate"]
-        samples = (self.rows["stop"] - self.rows["start"]).clip(
-            upper=int(SECONDS * rate)
-        )
-        cut_off = samples - samples % (rate // 4)
-        samples = samples.where(samples < rate, cut_off)
-        rows = self.rows.assign(stop=self.rows["start"] + samples)
-        vectors, energies, _ = embed(
-            model.encoder, rows, self.device, label="embeddings"
-        )
-        loudest = energies.argmax(1)
-        vectors = vectors[np.arange(len(vectors)), loudest]
+        vectors = embed_starts(model.encoder, self.rows, self.device)
         with replaced_when_done(path) as temporary:
             np.save(temporary, vectors)
 
