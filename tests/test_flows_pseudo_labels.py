@@ -148,16 +148,25 @@ def test_a_killed_chain_goes_on_and_ends_in_the_same_weights(
 
 
 def test_a_changed_manifest_under_a_half_finished_run_is_refused(
-    chain, small_corpus, tmp_path, capsys
+    chain, small_corpus, tmp_path, monkeypatch, capsys
 ):
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
     folder, corpus = tmp_path / "run", tmp_path / "corpus"
-    shutil.copytree(chain, folder)
     shutil.copytree(small_corpus, corpus)
-    (folder / "metrics.json").unlink()
+    run = arguments(corpus, folder, f"--source={chain / 'start'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(PseudoLabelBrain, "on_fit_batch_end", kill)
+        with pytest.raises(Killed):
+            train.main(run)
     shutil.rmtree(corpus / "wav" / "spk03")
-    assert train.main(arguments(corpus, folder)) == 2
+    assert train.main(run) == 2
     message = capsys.readouterr().err
-    assert "stage 'train'" in message and "begun with train.csv" in message
+    assert "stage 'verify'" in message and "begun with train.csv" in message
     assert not (folder / "metrics.json").exists()
 
 

@@ -97,9 +97,9 @@ def test_speakers_are_found_and_counted(library, per_centroid, monkeypatch):
 
 def test_men_and_women_are_not_taken_for_two_speakers():
     """The coarse structure has the higher silhouette, the fine one counts."""
-    vectors, owners = voices(24, 10, spread=0.25, dim=24)
-    vectors[: 12 * 10, 0] += 6
-    vectors[12 * 10 :, 0] -= 6
+    vectors, owners = voices(24, 10, spread=0.7, dim=24)
+    vectors[: 12 * 10, 0] += 8
+    vectors[12 * 10 :, 0] -= 8
     found = find_clusters(vectors, variance=1.0, utterances_per_centroid=1)
     value = {tried.clusters: tried.silhouette for tried in found.considered}
     assert value[2] > max(v for number, v in value.items() if number > 10)
