@@ -33,10 +33,13 @@ setup(
     extras_require={
         "plots": ["matplotlib>=3.7"],
         "tensorboard": ["tensorboard>=2.14"],
+        "pseudo": ["scikit-learn>=1.5"],
+        "faiss": ["faiss-cpu>=1.8"],
         "dev": [
             "matplotlib>=3.7",
             "pytest>=7.4",
             "ruff>=0.12,<1",
+            "scikit-learn>=1.5",
             "tensorboard>=2.14",
         ],
     },

@@ -128,8 +128,7 @@ def load(arguments: list[str], used: Optional[tuple[str, ...]] = None) -> Run:
         refuse(
             str(yaml), [f"{type(error).__name__}: {error}"], "Correct the YAML."
         )
-    runner = hparams.get("runner")
-    used = used or getattr(getattr(runner, "func", runner), "KEYS", KEYS)
+    used = used or getattr(hparams.get("runner"), "KEYS", KEYS)
     _check_keys(yaml, text, keys, hparams, used)
     return Run(yaml, overrides, hparams, options)
 

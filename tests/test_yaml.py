@@ -12,7 +12,15 @@ YAMLS = sorted(
         *REPOSITORY.glob("recipes/*/hparams/*.yaml"),
     ]
 )
-PLACES = ("data_folder", "test_trials", "train_csv", "valid_csv", "test_csv")
+PLACES = (
+    "data_folder",
+    "test_trials",
+    "train_csv",
+    "valid_csv",
+    "test_csv",
+    "labelled",
+    "manifests",
+)
 
 
 def overrides(path):
@@ -37,8 +45,9 @@ def test_yaml_loads_with_every_key_used(path):
         ]
         keys = settings.VERIFY_KEYS
     else:
-        more, keys = overrides(path), settings.KEYS
+        more, keys = overrides(path), None
     run = settings.load([str(path), "--device=cpu", *more], keys)
+    keys = keys or getattr(run.hparams.get("runner"), "KEYS", settings.KEYS)
     assert set(keys) <= set(run.hparams)
 
 

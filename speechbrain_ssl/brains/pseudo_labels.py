@@ -10,7 +10,7 @@ from speechbrain.utils.checkpoints import (
 from torch.nn import functional as F
 
 from speechbrain_ssl.brains.aam_supcon import AAMBrain
-from speechbrain_ssl.checks import check_sizes, refuse
+from speechbrain_ssl.checks import check_installed, check_sizes, refuse
 
 
 @register_checkpoint_hooks
@@ -167,6 +167,7 @@ class PseudoLabelBrain(AAMBrain):
             _load(hparams["embedding_model"], hparams["embedding_weights"])
         self.gate = None
         if hparams["gate_epoch"]:
+            check_installed("sklearn", extra="pseudo")
             self.gate = LossGate(len(sampler.entries))
             self.checkpointer.add_recoverable("gate", self.gate)
 

@@ -146,10 +146,9 @@ def find_clusters(
     )
     _, cells = np.unique(cells, return_inverse=True)
     count = cells.max() + 1
-    means = np.zeros((count, vectors.shape[1]), np.float32)
-    np.add.at(means, cells, vectors)
+    sums = _sums(torch.as_tensor(vectors), torch.as_tensor(cells))[0]
     merges = average_linkage(
-        means, 1 if threshold is None else threshold, device
+        sums, 1 if threshold is None else threshold, device
     )
     least = count - len(merges)
     if clusters is None and threshold is not None:
@@ -212,7 +211,7 @@ def project(embeddings: np.ndarray, variance: float) -> np.ndarray:
     from sklearn.decomposition import PCA
 
     units = _unit(embeddings)
-    kept = PCA(variance if variance < 1 else None, svd_solver="full")
+    kept = PCA(variance if variance < 1 else None, svd_solver="covariance_eigh")
     return _unit(kept.fit_transform(units))
 
 
@@ -311,9 +310,7 @@ def silhouettes(
     """
     points = torch.as_tensor(vectors, dtype=torch.float, device=device)
     owners = torch.as_tensor(labels, dtype=torch.long, device=device)
-    sizes = torch.bincount(owners)
-    sums = points.new_zeros(len(sizes), points.shape[1])
-    sums.index_add_(0, owners, points)
+    sums, sizes = _sums(points, owners)
     means = sums / sizes[:, None]
     results = []
     for part in torch.as_tensor(rows, device=device).split(
@@ -328,6 +325,13 @@ def silhouettes(
         value = (apart - within) / torch.maximum(apart, within).clamp(min=1e-9)
         results.append(torch.where(size > 1, value, 0.0))
     return torch.cat(results).cpu().numpy()
+
+
+def _sums(points, owners):
+    """Sum and number of the points of each cluster."""
+    sizes = torch.bincount(owners)
+    sums = points.new_zeros(len(sizes), points.shape[1])
+    return sums.index_add_(0, owners, points), sizes
 
 
 def _unit(vectors):

@@ -10,7 +10,7 @@ import speechbrain as sb
 import torch
 
 from speechbrain_ssl import experiment
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import check_installed, refuse
 from speechbrain_ssl.dataio.files import replaced_when_done, write_json
 from speechbrain_ssl.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ssl.dataio.trials import read_trials
@@ -102,6 +102,7 @@ class PseudoLabels:
             else [],
             "Run it with python.",
         )
+        check_installed("sklearn", extra="pseudo")
         rounds = self.hparams["number_of_rounds"]
         print(
             f"{self.hparams['method']}: {rounds} rounds of clustering and "
