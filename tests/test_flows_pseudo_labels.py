@@ -79,6 +79,20 @@ def test_rounds_leave_labels_models_and_figures(chain):
     assert ours == start["trials"]["clean"]["eer"]
 
 
+def test_a_csc_model_may_be_the_start(small_corpus, tmp_path):
+    """Of its slots the loudest one counts; its ECAPA-TDNN goes on."""
+    from conftest import command_line
+
+    more = ["--identities_per_batch=4", "--crop_seconds=0.5", "--sirs_db=[]"]
+    more += ["--valid_sirs_db=[]", "--mask_channels=8", "--number_of_epochs=1"]
+    run = command_line("csc.yaml", small_corpus, tmp_path / "csc", *more)
+    assert train.main(run) == 0
+    more = [f"--source={tmp_path / 'csc'}", "--number_of_rounds=1"]
+    assert train.main(arguments(small_corpus, tmp_path / "run", *more)) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["trials"]) == ["start", "round 1"]
+
+
 def test_labels_do_not_depend_on_the_true_ones(
     chain, small_corpus, tmp_path, monkeypatch
 ):

@@ -85,10 +85,12 @@ def test_speakers_are_found_and_counted(library, per_centroid, monkeypatch):
     assert numbers == sorted(set(numbers)) and len(numbers) > 5
     for number in (5, 20):
         assert found.at(number).max() + 1 == number
-    asked = find_clusters(
-        vectors, utterances_per_centroid=per_centroid, clusters=11
-    )
-    assert asked.labels.max() + 1 == 11 and len(asked.considered) == 1
+    for number in (2, 11):
+        asked = find_clusters(
+            vectors, utterances_per_centroid=per_centroid, clusters=number
+        )
+        assert asked.labels.max() + 1 == number
+        assert len(asked.considered) == 1
     near = find_clusters(
         vectors, utterances_per_centroid=per_centroid, threshold=0.05
     )
@@ -131,6 +133,13 @@ def test_values_that_do_not_fit_are_refused(change, message):
     values = {"utterances_per_centroid": 2, **change}
     with pytest.raises(BadInputError, match=message):
         find_clusters(vectors, **values)
+
+
+def test_a_threshold_that_leaves_one_cluster_is_refused(monkeypatch):
+    monkeypatch.setattr(cluster, "project", lambda vectors, _: vectors)
+    vectors = np.random.default_rng(0).uniform(0.5, 1, (40, 8))
+    with pytest.raises(BadInputError, match="0.9 merges all 10 centroids"):
+        find_clusters(vectors.astype(np.float32), threshold=0.9)
 
 
 def test_embeddings_that_are_not_finite_are_named():

@@ -147,10 +147,16 @@ def find_clusters(
     _, cells = np.unique(cells, return_inverse=True)
     count = cells.max() + 1
     sums = _sums(torch.as_tensor(vectors), torch.as_tensor(cells))[0]
-    merges = average_linkage(
-        sums, 1 if threshold is None else threshold, device
-    )
+    farthest = 1 if clusters is None else 2
+    farthest = farthest if threshold is None else threshold
+    merges = average_linkage(sums, farthest, device)
     least = count - len(merges)
+    problem = f"{threshold} merges all {count} centroids into one cluster"
+    refuse(
+        "threshold",
+        [problem] if least < 2 and threshold is not None else [],
+        "Lower it.",
+    )
     if clusters is None and threshold is not None:
         clusters = least
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLED]
@@ -164,7 +170,7 @@ def find_clusters(
         )
 
     if clusters is not None:
-        considered = [try_out(max(clusters, least))]
+        considered = [try_out(min(clusters, count))]
         best = considered[0].clusters
     else:
         considered, best = _search(try_out, max(2, least), count)

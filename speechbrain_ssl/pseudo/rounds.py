@@ -250,8 +250,17 @@ class PseudoLabels:
             **given,
         }
 
+        # the teacher of DINO holds an encoder
+        encoder = getattr(model.encoder, "encoder", model.encoder)
+        refuse(
+            str(source),
+            []
+            if hasattr(encoder, "embedding_model")
+            else ["its encoder has no embedding_model to start from"],
+            "Give a model with SpeechBrain's ECAPA_TDNN, such as dino.yaml's.",
+        )
+
         def work():
-            encoder = getattr(model.encoder, "encoder", model.encoder)
             with replaced_when_done(weights) as temporary:
                 torch.save(encoder.embedding_model.state_dict(), temporary)
             self._run(yaml, folder / "train", given)
