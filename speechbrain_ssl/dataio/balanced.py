@@ -88,7 +88,7 @@ class BalancedSampler(UtteranceSampler):
         if self.each == 1:
             yield from super().__iter__()
             return
-        per_round = max(1, len(self.left) // (self.speakers * self.processes))
+        per_round = len(self.left) // (self.speakers * self.processes)
         for step in range(self.step, self.steps_per_epoch):
             turn, place = divmod(step, per_round)
             generator = np.random.default_rng((self.seed, self.epoch, turn))
