@@ -222,7 +222,7 @@ class PseudoLabelBrain(AAMBrain):
         self.sampler.keep(self.gate.kept)
 
     def notes(self, terms):
-        """Shares of utterances that are trained on and have other labels."""
+        """Share of utterances that are trained on."""
         if self.gate is None or self.gate.kept is None:
             return {}
         count = len(self.sampler.entries)

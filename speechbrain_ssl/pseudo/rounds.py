@@ -116,8 +116,7 @@ class PseudoLabels:
             for name in ("train.csv", *OTHERS)
         }
         source = start = self._start()
-        reports = {"start": self._verify(source)}
-        figures = []
+        reports, figures = {"start": self._verify(source)}, []
         for number in range(1, rounds + 1):
             folder = self.folder / f"round_{number}"
             self._cluster(folder, source, number)
@@ -127,6 +126,7 @@ class PseudoLabels:
             reports[f"round {number}"] = _read(source / "metrics.json")[
                 "trials"
             ]
+        self._draw(reports, figures)
         if self.hparams["upper_bound"]:
             folder = self.folder / "labelled"
             self._train(folder, start, self.manifests / "train.csv")
@@ -140,7 +140,6 @@ class PseudoLabels:
             "trials": reports,
             "clusters": figures,
         }
-        self._draw(reports, figures)
         write_json(metrics, self.folder / "metrics.json")
         print(f"\n{table(reports)}\n\nwritten to {self.folder}")
         return metrics
@@ -249,7 +248,6 @@ class PseudoLabels:
             "labels": digest(labelled),
             **given,
         }
-
         # the teacher of DINO holds an encoder
         encoder = getattr(model.encoder, "encoder", model.encoder)
         refuse(
