@@ -38,13 +38,15 @@ setup(
     extras_require={
         "onnx": ["onnx>=1.17", "onnxruntime>=1.19", "onnxscript>=0.3"],
         "plots": ["matplotlib>=3.7"],
-        "probe": ["scikit-learn>=1.3"],
+        "probe": ["scikit-learn>=1.5"],
         "tensorboard": ["tensorboard>=2.14"],
+        "pseudo": ["scikit-learn>=1.5"],
+        "faiss": ["faiss-cpu>=1.8"],
         "dev": [
             "matplotlib>=3.7",
             "pytest>=7.4",
             "ruff>=0.12,<1",
-            "scikit-learn>=1.3",
+            "scikit-learn>=1.5",
             "tensorboard>=2.14",
         ],
     },

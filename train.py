@@ -6,23 +6,14 @@ python train.py hparams/csc.yaml [--key=value ...]
 
 import sys
 
-import speechbrain as sb
-
-from speechbrain_ssl import experiment, settings
+from speechbrain_ssl import experiment
 from speechbrain_ssl.checks import BadInputError
 
 
 def main(arguments: list[str]) -> int:
     """Run the YAML named first; 0 when it is done, 2 on bad input."""
     try:
-        run = settings.load(arguments)
-        if settings.claim_output_folder(run):
-            sb.create_experiment_directory(
-                experiment_directory=run.hparams["output_folder"],
-                hyperparams_to_save=run.yaml,
-                overrides=run.overrides,
-            )
-            experiment.train(run)
+        experiment.start(arguments)
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

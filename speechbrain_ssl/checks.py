@@ -1,5 +1,6 @@
 """Messages and checks for input that a user can get wrong."""
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 
 SHOWN = 3  # examples named in a message; the rest is counted
@@ -97,3 +98,29 @@ def check_sizes(**sizes: tuple) -> None:
         if not fits
     ]
     refuse("values", problems, "Correct them in the YAML.")
+
+
+def check_installed(module: str, extra: str) -> None:
+    """Refuse to go on without an optional package.
+
+    Arguments
+    ---------
+    module : str
+        Its import name.
+    extra : str
+        The extra of this package that installs it.
+
+    Raises
+    ------
+    BadInputError
+        If it is not installed.
+
+    Example
+    -------
+    >>> check_installed("torch", extra="pseudo")
+    """
+    refuse(
+        module,
+        [] if importlib.util.find_spec(module) else ["it is not installed"],
+        f"pip install -e '.[{extra}]'",
+    )

@@ -4,9 +4,10 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pandas as pd
+import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import (
     ddp_barrier,
@@ -28,11 +29,42 @@ from speechbrain_ssl.evaluation.verification import (
     verify,
     without_scores,
 )
-from speechbrain_ssl.settings import Run
+from speechbrain_ssl.settings import Run, claim_output_folder, load
 
 logger = logging.getLogger(__name__)
 
 INTERFERENCE_SEED = 20210103  # one draw of interferers for every comparison
+
+
+def start(arguments: list[str], options: Optional[Any] = None) -> None:
+    """Do what a YAML is for, unless its output folder holds it already.
+
+    Arguments
+    ---------
+    arguments : list of str
+        As on the command line of train.py.
+    options : optional
+        SpeechBrain's run options in place of those of the arguments.
+
+    Raises
+    ------
+    BadInputError
+        If the corpus or the YAML cannot be used.
+    """
+    run = load(arguments)
+    if options is not None:
+        run = run._replace(options=options)
+    if not claim_output_folder(run):
+        return
+    sb.create_experiment_directory(
+        experiment_directory=run.hparams["output_folder"],
+        hyperparams_to_save=run.yaml,
+        overrides=run.overrides,
+    )
+    if "runner" in run.hparams:
+        run.hparams["runner"](run).run()
+    else:
+        train(run)
 
 
 def train(run: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
@@ -88,7 +88,7 @@ class Run(NamedTuple):
     options: dict
 
 
-def load(arguments: list[str], used: tuple[str, ...] = KEYS) -> Run:
+def load(arguments: list[str], used: Optional[tuple[str, ...]] = None) -> Run:
     """Read YAML and command line; fail on every slip before work starts.
 
     Arguments
@@ -96,8 +96,9 @@ def load(arguments: list[str], used: tuple[str, ...] = KEYS) -> Run:
     arguments : list of str
         As on the command line: YAML file, `--key=value` overrides and
         SpeechBrain's run options.
-    used : tuple of str
-        Top-level keys that the caller reads.
+    used : tuple of str, optional
+        Top-level keys that the caller reads; by default those of the YAML's
+        `runner`, or `KEYS` where it has none.
 
     Returns
     -------
@@ -148,6 +149,7 @@ def load(arguments: list[str], used: tuple[str, ...] = KEYS) -> Run:
         refuse(
             str(yaml), [f"{type(error).__name__}: {error}"], "Correct the YAML."
         )
+    used = used or getattr(hparams.get("runner"), "KEYS", KEYS)
     _check_keys(yaml, text, keys, hparams, used)
     return Run(yaml, overrides, hparams, options)
 
@@ -213,11 +215,12 @@ def claim_output_folder(run: Run) -> bool:
         )
     metrics = folder / "metrics.json"
     if metrics.is_file():
-        done = json.loads(metrics.read_text(encoding="utf-8"))["epochs"]
-        if done >= hparams["number_of_epochs"]:
+        unit = "rounds" if "number_of_rounds" in hparams else "epochs"
+        done = json.loads(metrics.read_text(encoding="utf-8"))[unit]
+        if done >= hparams[f"number_of_{unit}"]:
             print(
-                f"already complete after {done} epochs: {metrics}\n"
-                "Change output_folder or raise number_of_epochs to train more."
+                f"already complete after {done} {unit}: {metrics}\n"
+                f"Change output_folder or raise number_of_{unit} to train more."
             )
             return False
     run_on_main(write_json, args=({"method": method}, note))

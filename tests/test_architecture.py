@@ -63,6 +63,16 @@ MAY_IMPORT = {
     "inference": {"checks", "dataio", "evaluation"},
     "commands": {"checks", "dataio", "inference", "publishing"},
     "cli": {"checks", "commands", "probe"},
+    "pseudo": {
+        "checks",
+        "dataio",
+        "evaluation",
+        "experiment",
+        "prepare",
+        "pretrained",
+        "pseudo",
+        "settings",
+    },
 }
 
 

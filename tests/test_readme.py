@@ -48,7 +48,9 @@ def test_commands_of_recipes_name_yamls_and_keys_that_exist():
     commands = [
         command
         for path in readmes
-        for command in re.findall(r"(?:train|verify)\.py .*yaml.*", path.read_text())
+        for command in re.findall(
+            r"(?:train|verify)\.py .*yaml.*", path.read_text()
+        )
     ]
     assert len(readmes) >= 4 and len(commands) >= 20
     for command in commands:
@@ -84,6 +86,7 @@ def test_overrides_in_tables_are_yaml_keys():
         ("What CSC does here", "csc", 6),
         ("What DINO does here", "dino", 5),
         ("What AAM-SupCon does here", "aam_supcon", 8),
+        ("What pseudo labels do here", "pseudo_labels", 6),
         ("Verification", "verify", 5),
     )
     for title, yaml, least in tables:

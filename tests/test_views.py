@@ -9,8 +9,8 @@ from conftest import write_voices
 
 from speechbrain_ssl.augment import Augment
 from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.dataio.balanced import BalancedSampler
 from speechbrain_ssl.dataio.views import (
-    BalancedSampler,
     UtteranceSampler,
     ViewDataset,
     ViewPlan,

@@ -5,17 +5,14 @@ from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.schedules import value_at
 
 
-class AAMSupConBrain(EmbeddingBrain):
+class AAMBrain(EmbeddingBrain):
     """Every named loss over all views of labelled utterances.
 
-    `aam` classifies the training speakers with an angular margin, `supcon`
-    contrasts all views of the batch; `loss_weights` adds them, equally in the
-    paper.
-
-    Source: Li, Mak 2022, arXiv:2210.16636; see the losses.
+    `aam` classifies the training speakers, which are counted, with an angular
+    margin that may follow a schedule.
     """
 
-    MODULES_NEEDED = ("encoder", "aam", "supcon")
+    MODULES_NEEDED = ("encoder", "aam")
     HPARAMS_NEEDED = (*EmbeddingBrain.HPARAMS_NEEDED, "margin")
 
     def __init__(self, modules, opt_class, hparams, *rest, sampler, **more):
@@ -33,16 +30,27 @@ class AAMSupConBrain(EmbeddingBrain):
             modules, opt_class, hparams, *rest, sampler=sampler, **more
         )
 
-    def terms(self, outputs, batch):
-        """Also log what an anchor of the contrastive term meets."""
-        terms = super().terms(outputs, batch)
-        for name in ("positives", "negatives", "floor"):
-            self.add(f"supcon_{name}", getattr(self.hparams.supcon, name))
-        return terms
-
     def on_fit_batch_start(self, batch, should_step):
         """Also set the margin of this step."""
         super().on_fit_batch_start(batch, should_step)
         self.hparams.aam.margin = value_at(
             self.hparams.margin, self.optimizer_step
         )
+
+
+class AAMSupConBrain(AAMBrain):
+    """Margin softmax, and contrast of all views of the batch.
+
+    `loss_weights` adds `aam` and `supcon`, equally in the paper.
+
+    Source: Li, Mak 2022, arXiv:2210.16636; see the losses.
+    """
+
+    MODULES_NEEDED = (*AAMBrain.MODULES_NEEDED, "supcon")
+
+    def terms(self, outputs, batch):
+        """Also log what an anchor of the contrastive term meets."""
+        terms = super().terms(outputs, batch)
+        for name in ("positives", "negatives", "floor"):
+            self.add(f"supcon_{name}", getattr(self.hparams.supcon, name))
+        return terms

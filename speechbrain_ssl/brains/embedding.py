@@ -259,8 +259,7 @@ class EmbeddingBrain(sb.Brain):
     def _refuse_nonfinite(self, most):
         count = int(self.nonfinite)
         problem = (
-            f"{count} steps of this epoch had a loss or gradient that is not "
-            "finite"
+            f"{count} steps of this epoch had a loss or gradient not finite"
         )
         refuse(
             "training stopped",
@@ -272,6 +271,8 @@ class EmbeddingBrain(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Place the sampler and empty the sums."""
         if stage == sb.Stage.TRAIN:
+            if "positives" in vars(self.hparams):
+                self.hparams.positives.prepare(self, epoch)
             self.sampler.start_at(epoch, self.step)
             self.sums, self.first_step = {}, self.step
             self.nonfinite = torch.zeros((), dtype=int, device=self.device)

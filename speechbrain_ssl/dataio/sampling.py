@@ -37,6 +37,7 @@ class EpochSampler(torch.utils.data.Sampler):
         rank: int,
         processes: int,
     ):
+        self.rows = rows
         labels = identity_of(rows, identity)
         self.entries, names = pd.factorize(labels, sort=True)
         self.names = list(names)
@@ -54,4 +55,5 @@ class EpochSampler(torch.utils.data.Sampler):
     def members(self) -> list[np.ndarray]:
         """Row numbers of each label."""
         order = np.argsort(self.entries, kind="stable")
-        return np.split(order, np.cumsum(np.bincount(self.entries))[:-1])
+        sizes = np.bincount(self.entries, minlength=len(self.names))
+        return np.split(order, np.cumsum(sizes)[:-1])

@@ -28,10 +28,14 @@ class ViewPlan(NamedTuple):
         Manifest row.
     seed : tuple of int
         Seed, epoch, visit within the epoch and row.
+    positive : int, optional
+        Manifest row of another recording, from which the later half of each
+        group of views comes.
     """
 
     row: int
     seed: tuple[int, ...]
+    positive: Optional[int] = None
 
 
 class UtteranceSampler(EpochSampler):
@@ -90,115 +94,60 @@ class UtteranceSampler(EpochSampler):
             problems,
             "Lower batch_size or give more data.",
         )
-        self.utterances = len(rows)
         self.batch_size = batch_size
-        self.per_visit = len(rows) // needed  # steps before one comes again
-        steps_per_epoch = steps_per_epoch or self.per_visit
+        steps_per_epoch = steps_per_epoch or len(rows) // needed
         super().__init__(rows, identity, steps_per_epoch, seed, rank, processes)
+        self.positives = None
+        self.kept = np.arange(len(rows))
+
+    def keep(self, kept: np.ndarray) -> None:
+        """Plan only some rows from now on.
+
+        Arguments
+        ---------
+        kept : numpy.ndarray
+            Row numbers, as many as all processes need at a step.
+        """
+        needed = self.batch_size * self.processes
+        problem = f"{len(kept)} utterances are left, a step needs {needed}"
+        refuse(
+            "batches of utterances",
+            [problem] if len(kept) < needed else [],
+            "Lower batch_size or leave fewer utterances out.",
+        )
+        self.kept = kept
+
+    def plan(self, visit: int, row: int) -> ViewPlan:
+        """Plan of a row, with one of its positives where there are some.
+
+        `positives` is None or (N, k) row numbers of other recordings, -1
+        where there are fewer than k.
+        """
+        seed = (self.seed, self.epoch, visit, row)
+        if self.positives is None:
+            return ViewPlan(row, seed)
+        near = self.positives[row]
+        near = near[near >= 0]
+        if not len(near):
+            return ViewPlan(row, seed)
+        draw = np.random.default_rng((*seed, len(near)))
+        return ViewPlan(row, seed, int(draw.choice(near)))
 
     def __iter__(self) -> Iterator[list[ViewPlan]]:
         order, last = None, None
+        # steps before one comes again
+        per_visit = len(self.kept) // (self.batch_size * self.processes)
         for step in range(self.step, self.steps_per_epoch):
-            visit, place = divmod(step, self.per_visit)
+            visit, place = divmod(step, per_visit)
             if visit != last:
                 key = (self.seed, self.epoch, visit)
-                order = np.random.default_rng(key).permutation(self.utterances)
+                order = np.random.default_rng(key).permutation(self.kept)
                 last = visit
             first = (place * self.processes + self.rank) * self.batch_size
             yield [
-                ViewPlan(int(row), (self.seed, self.epoch, visit, int(row)))
+                self.plan(visit, int(row))
                 for row in order[first : first + self.batch_size]
             ]
-
-
-class BalancedSampler(UtteranceSampler):
-    """Plans batches of as many utterances of each of some speakers.
-
-    Each speaker comes once before one comes twice, and takes its utterances
-    in turn; one with fewer than a batch needs repeats them in other crops.
-
-    Arguments
-    ---------
-    rows : pandas.DataFrame
-        Manifest rows.
-    batch_size : int
-        P x K, utterances of a batch on each process.
-    seed : int
-        Of all draws.
-    utterances : int
-        K, utterances of each speaker; 1 is an `UtteranceSampler`, which does
-        not look at the speakers.
-    identity, steps_per_epoch, rank, processes
-        As in `UtteranceSampler`.
-
-    Raises
-    ------
-    BadInputError
-        If the corpus has fewer speakers or utterances than the processes need
-        at a step, or K does not divide the batch.
-
-    Example
-    -------
-    >>> rows = pd.DataFrame({"wav": list("abcdef"), "spk_id": list("xxyyzz")})
-    >>> sampler = BalancedSampler(rows, batch_size=4, seed=1, utterances=2)
-    >>> [[sampler.names[sampler.entries[p.row]] for p in b] for b in sampler]
-    [['z', 'z', 'x', 'x']]
-    """
-
-    def __init__(
-        self,
-        rows: pd.DataFrame,
-        batch_size: int,
-        seed: int,
-        utterances: int = 1,
-        identity: str = "speaker",
-        steps_per_epoch: Optional[int] = None,
-        rank: int = 0,
-        processes: int = 1,
-    ):
-        super().__init__(
-            rows, batch_size, seed, identity, steps_per_epoch, rank, processes
-        )
-        self.each = utterances
-        self.speakers, surplus = divmod(batch_size, max(1, utterances))
-        needed = self.speakers * processes
-        problems = []
-        if utterances < 1 or surplus:
-            problems.append(
-                f"{utterances} utterances of each speaker do not fill a batch "
-                f"of {batch_size}"
-            )
-        if utterances > 1 and len(self.names) < needed:
-            problems.append(
-                f"a step needs {needed} speakers, the corpus has "
-                f"{len(self.names)}"
-            )
-        refuse("balanced batches", problems, "Correct the YAML value.")
-        self.rows_of = self.members()
-
-    def __iter__(self) -> Iterator[list[ViewPlan]]:
-        if self.each == 1:
-            yield from super().__iter__()
-            return
-        per_round = len(self.names) // (self.speakers * self.processes)
-        for step in range(self.step, self.steps_per_epoch):
-            turn, place = divmod(step, per_round)
-            generator = np.random.default_rng((self.seed, self.epoch, turn))
-            order = generator.permutation(len(self.names))
-            first = (place * self.processes + self.rank) * self.speakers
-            yield [
-                plan
-                for speaker in order[first : first + self.speakers]
-                for plan in self._utterances(int(speaker), turn)
-            ]
-
-    def _utterances(self, speaker, turn):
-        key = (self.seed, self.epoch, 0, speaker)
-        own = np.random.default_rng(key).permutation(self.rows_of[speaker])
-        for place in range(turn * self.each, (turn + 1) * self.each):
-            visit, place = divmod(place, len(own))
-            row = int(own[place])
-            yield ViewPlan(row, (self.seed, self.epoch, visit, row))
 
 
 class ViewDataset(torch.utils.data.Dataset):
@@ -323,38 +272,59 @@ class ViewDataset(torch.utils.data.Dataset):
         Returns
         -------
         dict
-            `views_0` (V_0, T_0), `views_1` ... and `labels`, a scalar.
+            `views_0` (V_0, T_0), `views_1` ..., and the scalars `labels` and
+            `rows`.
         """
-        generator = np.random.default_rng(plan.seed)
-        first, last = (int(edge) for edge in self.spans[plan.row])
+        draw = np.random.default_rng(plan.seed)
+        halves = [0 if plan.positive is None else n // 2 for n in self.views]
+        rests = [n - half for n, half in zip(self.views, halves)]
+        cuts = self._cuts(plan.row, rests, draw)
+        if plan.positive is not None:
+            others = self._cuts(plan.positive, halves, draw)
+            cuts = [[*own, *other] for own, other in zip(cuts, others)]
+        item, view = {}, 0
+        for number, group in enumerate(cuts):
+            heard = []
+            for wave in group:
+                own = np.random.default_rng((*plan.seed, view))
+                heard.append(self.augment.apply(wave, own, self.kinds[view]))
+                view += 1
+            item[f"views_{number}"] = torch.stack(heard)
+        item["labels"] = torch.tensor(int(self.entries[plan.row]))
+        item["rows"] = torch.tensor(plan.row)
+        return item
+
+    def _cuts(self, row, numbers, draw):
+        """Crops of an utterance: some of each length."""
+        first, last = (int(edge) for edge in self.spans[row])
         slack = max(0, last - first - self.span)
-        first += int(generator.integers(slack + 1))
+        first += int(draw.integers(slack + 1))
         last = min(last, first + self.span)
         starts = [
-            generator.integers(max(0, last - first - crop) + 1, size=number)
-            for crop, number in zip(self.crops, self.views)
+            draw.integers(max(0, last - first - crop) + 1, size=number)
+            for crop, number in zip(self.crops, numbers)
         ]
         if self.shared_crops:
-            starts = [np.full_like(group, group[0]) for group in starts]
+            starts = [np.full_like(group, group[:1]) for group in starts]
+        if not sum(numbers):
+            return [[] for _ in numbers]
         # Only what some view needs is read.
-        begin = min(int(group.min()) for group in starts)
+        begin = min(int(start) for group in starts for start in group)
         end = max(
-            int(group.max()) + crop for group, crop in zip(starts, self.crops)
+            int(start) + crop
+            for group, crop in zip(starts, self.crops)
+            for start in group
         )
         wave = read_piece(
-            self.files[plan.row], first + begin, min(last, first + end)
+            self.files[row], first + begin, min(last, first + end)
         )
-        item, view = {}, 0
-        for number, (crop, group) in enumerate(zip(self.crops, starts)):
-            cuts = []
-            for start in group - begin:
-                cut = fit_length(wave[start : start + crop], crop)
-                own = np.random.default_rng((*plan.seed, view))
-                cuts.append(self.augment.apply(cut, own, self.kinds[view]))
-                view += 1
-            item[f"views_{number}"] = torch.stack(cuts)
-        item["labels"] = torch.tensor(int(self.entries[plan.row]))
-        return item
+        return [
+            [
+                fit_length(wave[start : start + crop], crop)
+                for start in group - begin
+            ]
+            for crop, group in zip(self.crops, starts)
+        ]
 
 
 def groups(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:

@@ -13,7 +13,9 @@ from speechbrain_ssl.dataio.audio import fit_length, read_piece
 from speechbrain_ssl.evaluation.interference import Interference
 from speechbrain_ssl.si_snr import si_snr_matrix
 
-MOST_SAMPLES = 16000 * 60  # of one batch; bounds memory
+RATE = 16000  # Hz
+MOST_SAMPLES = RATE * 60  # of one batch; bounds memory
+MOST_SECONDS = 20  # of an utterance, for `embed_starts`
 
 
 class Embeddings(NamedTuple):
@@ -169,6 +171,31 @@ def embed(
         np.stack([energy for _, energy in results]),
         float(torch.cat(gains).mean()) if gains else None,
     )
+
+
+def embed_starts(
+    encoder: nn.Module, rows: pd.DataFrame, device: torch.device
+) -> np.ndarray:
+    """One vector for the first `MOST_SECONDS` of each utterance.
+
+    For many utterances: lengths are cut to quarters of a second, so that more
+    of them share a batch. With several slots the loudest one counts.
+
+    Arguments
+    ---------
+    encoder, rows, device
+        As in `embed`; 16 kHz.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, D) float32.
+    """
+    samples = (rows["stop"] - rows["start"]).clip(upper=MOST_SECONDS * RATE)
+    samples = samples - (samples % (RATE // 4)).where(samples >= RATE, 0)
+    starts = rows.assign(stop=rows["start"] + samples)
+    vectors, energies, _ = embed(encoder, starts, device)
+    return vectors[np.arange(len(vectors)), energies.argmax(1)]
 
 
 def _equal_lengths(lengths):

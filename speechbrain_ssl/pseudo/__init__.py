@@ -1,0 +1,1 @@
+"""Training on the labels that a model finds itself."""
