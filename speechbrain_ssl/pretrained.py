@@ -60,7 +60,9 @@ class Pretrained:
         brain = self.hparams["brain"]
         evaluated = getattr(brain, "func", brain).EVALUATED
         self.encoder: nn.Module = self.hparams[evaluated]
-        self.checkpoints = _chosen(self.hparams["checkpointer"], average)
+        checkpointer = self.hparams["checkpointer"]
+        checkpointer.checkpoints_dir = folder / "save"  # it may have moved
+        self.checkpoints = _chosen(checkpointer, average)
         missing = average - len(self.checkpoints)
         refuse(
             str(source),

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ from conftest import REPOSITORY
 from scipy.signal import resample_poly
 
 from speechbrain_ssl import cli, inference
+from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation.calibration import Calibration
 from speechbrain_ssl.inference import SpeakerModel
+from speechbrain_ssl.pretrained import Pretrained
 
 
 @pytest.fixture
@@ -42,8 +44,6 @@ def embed(exported, *places, to, name="dino"):
 def test_embed_a_folder_as_the_encoder_of_training_does(
     exported, runs, waves, tmp_path, caplog
 ):
-    from speechbrain_ssl.pretrained import Pretrained
-
     assert embed(exported, waves, to=tmp_path) == 0
     with np.load(tmp_path / "e.npz", allow_pickle=False) as file:
         names, vectors = file["names"].tolist(), file["embeddings"]
@@ -92,6 +92,16 @@ def test_embed_a_manifest_that_stays_in_its_folder(
     assert embed(exported, manifest, *more, to=tmp_path) == 0
 
 
+def test_a_training_folder_that_moved_has_its_own_checkpoints(runs, tmp_path):
+    moved = copytree(runs / "dino", tmp_path / "moved")
+    found = Pretrained(moved).checkpoints[0]
+    assert str(found.path).startswith(str(moved))
+    for folder in (moved / "save").iterdir():
+        rmtree(folder)
+    with pytest.raises(BadInputError, match="checkpoints are missing"):
+        Pretrained(moved)
+
+
 def test_score_prints_what_the_model_has(exported, waves, capsys):
     pair = [str(waves / "a.wav"), str(waves / "deep" / "b.flac")]
     model = SpeakerModel(exported / "aam_supcon", "cpu")
@@ -137,8 +147,6 @@ def test_a_calibration_of_other_scores_is_not_applied(
 def test_separate_writes_what_the_encoder_gives(
     exported, runs, waves, tmp_path, capsys
 ):
-    from speechbrain_ssl.pretrained import Pretrained
-
     mixture, _ = soundfile.read(waves / "a.wav", dtype="float32")
     given = ["separate", str(waves / "a.wav"), "--to", str(tmp_path)]
     assert cli.main([*given, "--source", str(exported / "csc")]) == 0
