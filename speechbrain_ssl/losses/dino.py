@@ -271,7 +271,7 @@ class _CrossView(torch.autograd.Function):
         terms = longs * (len(student) - 1) * batch
         logits = torch.empty_like(targets[0])
         kept = torch.empty_like(student, dtype=torch.float32)
-        loss = 0.0
+        loss, ctx.factors = 0.0, []
         for view, gradient in enumerate(kept):
             if view < longs:
                 target = _others(targets, view)
@@ -286,8 +286,8 @@ class _CrossView(torch.autograd.Function):
             sums = logits.amax(-1) - gradient.amax(-1).log()
             dot = torch.dot(target.flatten(), logits.flatten())
             loss = loss + pairs * sums.sum() - dot
-            factor = pairs / (terms * temperature)
-            gradient.sub_(target, alpha=1 / max(1, pairs)).mul_(factor)
+            gradient.sub_(target, alpha=1 / max(1, pairs))
+            ctx.factors.append(pairs / (terms * temperature))
         ctx.kept, ctx.dtype = kept, student.dtype
         return loss / terms
 
@@ -295,8 +295,8 @@ class _CrossView(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
-        if above.is_cuda or above != 1:  # reading it on a GPU would wait
-            gradient.mul_(above)
+        for view, factor in zip(gradient, ctx.factors):
+            view.mul_(above * factor)
         return gradient.to(ctx.dtype), None, None
 
 
