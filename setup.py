@@ -44,6 +44,9 @@ setup(
         "faiss": ["faiss-cpu>=1.8"],
         "dev": [
             "matplotlib>=3.7",
+            "onnx>=1.17",
+            "onnxruntime>=1.19",
+            "onnxscript>=0.3",
             "pytest>=7.4",
             "ruff>=0.12,<1",
             "scikit-learn>=1.5",

@@ -222,26 +222,40 @@ def make_trials(
 
 def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
     """Trials of a faultless file, None where a line needs a closer look."""
+    known: dict[str, int] = {}  # equal names are one in memory
+    codes = []
     try:
-        columns = pd.read_csv(
+        pieces = pd.read_csv(
             path,
             sep=r"\s+",
             names=[0, 1, 2, "surplus"],
-            dtype=object,  # equal names are one in memory
+            dtype=object,
             quoting=csv.QUOTE_NONE,
             keep_default_na=False,
             na_values=[""],
             encoding="utf-8-sig",
+            chunksize=1 << 18,
         )
+        for piece in pieces:
+            surplus = piece.pop("surplus").notna().any()
+            if surplus or piece.isna().any(axis=None):
+                return None
+            new = [
+                [known.setdefault(name, len(known)) for name in piece[place]]
+                for place in piece
+            ]
+            codes.append(np.array(new, dtype="int32"))
     except ValueError:  # of the parser or the decoder
         return None
-    if columns.pop("surplus").notna().any() or columns.isna().any(axis=None):
+    if not known:
         return None
+    names, codes = np.array(list(known), object), np.concatenate(codes, axis=1)
     for place, labels in ((0, FIRST), (2, LAST)):
-        target = columns[place].map(labels)
-        if target.notna().all():
-            columns.pop(place)
-            return _as_trials(target, *(columns[name] for name in columns))
+        target = np.array([labels.get(name, -1) for name in known])
+        target = target[codes[place]]
+        if target.min() >= 0:
+            enrol, test = names[np.delete(codes, place, axis=0)]
+            return _as_trials(target, enrol, test)
     return None
 
 

@@ -29,10 +29,11 @@ def check_onnx(encoder: nn.Module) -> None:
     BadInputError
         If a package is missing or the encoder separates.
     """
+    if not isinstance(encoder, ViewEncoder):
+        problem = "a separative encoder is not exported to ONNX"
+        refuse("--onnx", [problem], "Leave --onnx out.")
     missing = [name for name in PACKAGES if find_spec(name) is None]
     problems = [f"the package {name} is not installed" for name in missing]
-    if not isinstance(encoder, ViewEncoder):
-        problems.append("a separative encoder is not exported to ONNX")
     advice = "pip install 'speechbrain_ssl[onnx]', or leave --onnx out."
     refuse("--onnx", problems, advice)
 
