@@ -20,7 +20,8 @@ from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.dataio.pieces import pieces
 from speechbrain_ssl.dataio.scores import read_models
-from speechbrain_ssl.dataio.trials import make_trials, read_trials
+from speechbrain_ssl.dataio.trials import read_trials
+from speechbrain_ssl.dataio.validation import make_trials
 from speechbrain_ssl.evaluation import plots
 from speechbrain_ssl.evaluation.baseline import LogMelStatistics
 from speechbrain_ssl.evaluation.verification import (

@@ -12,6 +12,7 @@ from speechbrain.utils.checkpoints import average_checkpoints
 from torch import nn
 
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.lobes.encoder import normalised_features
 
 
 class Pretrained:
@@ -115,13 +116,23 @@ class StockEncoder(nn.Module):
         Or `SpeakerRecognition`.
     """
 
+    takes_lengths = True  # of padded waveforms
+
     def __init__(self, classifier: EncoderClassifier):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """Embeddings of (B, T) waves, (B, D)."""
-        return self.classifier.encode_batch(waves).flatten(1)
+    def forward(
+        self, waves: torch.Tensor, lengths: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """Embeddings of (B, T) waves of (B,) samples (all of T); (B, D)."""
+        if lengths is None:
+            return self.classifier.encode_batch(waves).flatten(1)
+        parts = self.classifier.mods
+        features, frames = normalised_features(
+            waves.float(), parts.compute_features, parts.mean_var_norm, lengths
+        )
+        return parts.embedding_model(features, frames).flatten(1)
 
 
 class Model(NamedTuple):

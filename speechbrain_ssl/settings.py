@@ -46,6 +46,7 @@ VERIFY_KEYS = (
     "models",
     "enrolment",
     "two_part",
+    "padding",
     "sirs_db",
     "interferers",
     "snrs_db",

@@ -102,7 +102,7 @@ def verify_source(run: Run) -> dict[str, Any]:
     setting = _setting(hparams, model, device, folder / "embeddings")
     if not hparams["two_part"]:
         path = folder / "embeddings" / "clean.npz"
-        embed_to_table(model.encoder, trial_list.rows, path, device, "clean")
+        _table(hparams, model, trial_list.rows, device, path)
     leave()
     if not if_main_process():
         return {}
@@ -201,7 +201,14 @@ def _setting(hparams, model: Model, device, tables: Path) -> Setting:
     backend = Cosine()
     if hparams["cohort"]:
         rows = read_manifest(hparams["cohort"])
-        embedded = _embedded(model, rows, device, pieces, tables / "cohort.npz")
+        path = tables / "cohort.npz"
+        if pieces:
+            waves = Utterances(rows)
+            embedded = embed_in_parts(
+                model.encoder, waves, device, pieces, "cohort"
+            )
+        else:
+            embedded = _table(hparams, model, rows, device, path)
         cohort, speakers = loudest(embedded), rows["spk_id"].to_numpy()
         if hparams["backend"] == "plda":
             backend = PLDA(cohort, speakers)
@@ -223,14 +230,15 @@ def _setting(hparams, model: Model, device, tables: Path) -> Setting:
         pieces,
         bool(hparams["measures"] or hparams["calibration"]),
         tables,
+        hparams["padding"],
     )
 
 
-def _embedded(model, rows, device, pieces, path) -> Embeddings:
-    if pieces:
-        waves = Utterances(rows)
-        return embed_in_parts(model.encoder, waves, device, pieces, path.stem)
-    return embed_to_table(model.encoder, rows, path, device, path.stem)
+def _table(hparams, model, rows, device, path) -> Embeddings:
+    padding = hparams["padding"]
+    return embed_to_table(
+        model.encoder, rows, path, device, path.stem, padding=padding
+    )
 
 
 def _calibrate(hparams, report, trial_list, folder):

@@ -24,7 +24,7 @@ MAY_IMPORT = {
         "evaluation",
         "schedules",
     },
-    "pretrained": {"checks"},
+    "pretrained": {"checks", "lobes"},
     "experiment": {
         "checks",
         "dataio",

@@ -1,15 +1,19 @@
-"""Batches whose activations do not fit in memory at once."""
+"""Batches that do not fit in memory at once, and padded ones."""
 
 import copy
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from torch import nn
 
 from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.evaluation.embed import embed
 from speechbrain_ssl.lobes.encoder import ViewEncoder
 from speechbrain_ssl.losses.aam_supcon import SupConLoss
+from speechbrain_ssl.pretrained import StockEncoder
 
 
 class Mean(nn.Module):
@@ -83,3 +87,71 @@ def test_chunks_keep_the_activations_of_a_few_utterances():
 def test_a_chunk_of_one_is_refused():
     with pytest.raises(BadInputError, match="chunk_size is 1"):
         ViewEncoder(Mean(), n_mels=20, chunk_size=1)
+
+
+class Waves:
+    """Noise of given lengths; its level differs from part to part."""
+
+    def __init__(self, *lengths):
+        torch.manual_seed(1)
+        self.samples = np.array(lengths)
+        self.waves = [
+            torch.randn(n) * torch.rand(n // 100 + 1).repeat_interleave(100)[:n]
+            for n in lengths
+        ]
+
+    def read(self, number):
+        return self.waves[number]
+
+
+@pytest.fixture(scope="module")
+def ecapa():
+    torch.manual_seed(0)
+    model = ECAPA_TDNN(
+        20, channels=[16, 16, 16, 16, 48], lin_neurons=24, attention_channels=8
+    )
+    return ViewEncoder(model, n_mels=20).eval()
+
+
+@pytest.fixture(params=["ours", "stock"])
+def padded_encoder(request, ecapa):
+    if request.param == "ours":
+        return ecapa
+    names = "compute_features", "mean_var_norm", "embedding_model"
+    mods = SimpleNamespace(**{name: getattr(ecapa, name) for name in names})
+    return StockEncoder(SimpleNamespace(mods=mods, encode_batch=ecapa)).eval()
+
+
+def test_padded_batches_agree_with_waves_alone(padded_encoder, monkeypatch):
+    waves = Waves(29000, 32000, 30200, 16000, 32000, 14600)
+    alone = embed(padded_encoder, waves, "cpu").vectors[:, 0]
+    sizes, forward = [], type(padded_encoder).forward
+
+    def counted(self, batch, lengths=None):
+        sizes.append(tuple(batch.shape))
+        return forward(self, batch, lengths=lengths)
+
+    monkeypatch.setattr(type(padded_encoder), "forward", counted)
+    padded = embed(padded_encoder, waves, "cpu", padding=0.1).vectors[:, 0]
+    assert sizes == [(4, 32000), (2, 16000)]
+    one, other = (torch.from_numpy(vectors) for vectors in (alone, padded))
+    assert torch.cosine_similarity(one, other).min() > 0.999
+    torch.testing.assert_close(one[1::3], other[1::3])  # the longest
+    wrong = padded_encoder(torch.stack([fitted(w) for w in waves.waves[:3]]))
+    assert torch.cosine_similarity(one[:3], wrong).min() < 0.99
+
+
+def fitted(wave):
+    """A wave with zeros up to two seconds, as if they were speech."""
+    return torch.nn.functional.pad(wave, (0, 32000 - len(wave)))
+
+
+@pytest.mark.parametrize("padding", [1.0, -0.1])
+def test_padding_out_of_range_is_refused(ecapa, padding):
+    with pytest.raises(BadInputError, match="padding"):
+        embed(ecapa, Waves(8000), "cpu", padding=padding)
+
+
+def test_encoders_without_lengths_take_no_padding():
+    with pytest.raises(BadInputError, match="an encoder that takes padding"):
+        embed(Mean(), Waves(8000), "cpu", padding=0.1)

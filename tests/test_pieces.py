@@ -6,7 +6,7 @@ from test_trials import corpus
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio.pieces import halve, pieces
-from speechbrain_ssl.dataio.trials import make_trials
+from speechbrain_ssl.dataio.validation import make_trials
 
 
 def test_halves_of_a_row_cover_it_without_overlap():

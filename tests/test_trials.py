@@ -9,11 +9,11 @@ import pytest
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio import trials as module
 from speechbrain_ssl.dataio.trials import (
-    make_trials,
     read_trials,
     resolve_trials,
     write_trials,
 )
+from speechbrain_ssl.dataio.validation import make_trials
 
 
 def written(folder, text):

@@ -157,6 +157,11 @@ def test_norms_backends_groups_and_intervals_are_reported(
     assert not np.allclose(scores(tmp_path), scores(plain), atol=0.1)
 
 
+def test_padded_embeddings_score_alike(plain, small_corpus, stock, tmp_path):
+    assert run(small_corpus, stock, tmp_path, "--padding=0.9") == 0
+    np.testing.assert_allclose(scores(tmp_path), scores(plain), atol=0.02)
+
+
 def test_calibration_is_fitted_saved_and_applied(
     plain, small_corpus, stock, manifests, tmp_path
 ):
@@ -261,6 +266,7 @@ def test_noise_interferes_at_its_level(
     [
         (["--score_norm=as"], "score_norm needs a cohort"),
         (["--backend=x"], "backend is 'x'"),
+        (["--padding=1.0"], "padding is 1.0"),
         (["--utterances=[a.csv]"], "either data_folder or utterances"),
         (["--measures=[size]"], "measures has 'size'"),
         (["--snrs_db=[5]"], "snrs_db needs a noise_folder"),

@@ -44,6 +44,8 @@ class Setting(NamedTuple):
         Report the quality measures that calibration can use.
     tables : pathlib.Path, optional
         Folder where embeddings of whole, clean utterances are kept.
+    padding : float
+        Share of those utterances' batches that may be padding.
 
     Example
     -------
@@ -57,6 +59,7 @@ class Setting(NamedTuple):
     piece_samples: int = 0
     measures: bool = False
     tables: Optional[Path] = None
+    padding: float = 0.0
 
 
 class TwoPart:

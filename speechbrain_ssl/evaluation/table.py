@@ -26,6 +26,7 @@ def embed_to_table(
     device: torch.device,
     label: str = "embeddings",
     show: bool = True,
+    padding: float = 0.0,
 ) -> Embeddings:
     """Embeddings of a manifest, kept in a file; what is there is not redone.
 
@@ -43,7 +44,7 @@ def embed_to_table(
         The .npz file.
     device : torch.device
         Where the encoder is.
-    label, show
+    label, show, padding
         As for `embed`.
 
     Returns
@@ -57,7 +58,7 @@ def embed_to_table(
         If a file cannot be read.
     """
     path = Path(path)
-    made_of = fingerprint(encoder, rows)
+    made_of = fingerprint(encoder, rows, padding)
     parts = path.with_name(f"{path.stem}.{made_of[:16]}.parts")
     if path.is_file() and _load(path, "made_of").tobytes().decode() == made_of:
         return read_table(path)[1]
@@ -74,7 +75,9 @@ def embed_to_table(
     for first in range(0, len(own), PART):
         chosen = own[first : first + PART]
         name = f"{label} {first + len(chosen)} of {len(own)}"
-        new = embed(encoder, rows.iloc[chosen], device, None, name, show)
+        new = embed(
+            encoder, rows.iloc[chosen], device, None, name, show, padding
+        )
         _save(
             parts / f"{chosen[0]:09d}.npz",
             rows=chosen,
@@ -130,8 +133,10 @@ def read_table(path: Union[str, Path]) -> tuple[list[str], Embeddings]:
     return ids, Embeddings(_load(path, "vectors"), _load(path, "energies"))
 
 
-def fingerprint(encoder: nn.Module, rows: pd.DataFrame) -> str:
-    """Digest of the weights and of the utterances they see.
+def fingerprint(
+    encoder: nn.Module, rows: pd.DataFrame, padding: float = 0.0
+) -> str:
+    """Digest of the weights and of the utterances they see, and how.
 
     Example
     -------
@@ -147,6 +152,7 @@ def fingerprint(encoder: nn.Module, rows: pd.DataFrame) -> str:
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     columns = rows[["ID", "wav", "start", "stop"]]
     digest.update(json.dumps(columns.astype(str).values.tolist()).encode())
+    digest.update(str(float(padding)).encode())
     return digest.hexdigest()
 
 

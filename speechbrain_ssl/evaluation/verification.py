@@ -233,7 +233,9 @@ def verify(
     rows, label_clean = trial_list.rows, f"{label} clean"
     if setting.tables is not None and not setting.piece_samples:
         path = setting.tables / "clean.npz"
-        clean = embed_to_table(encoder, rows, path, device, label_clean, show)
+        clean = embed_to_table(
+            encoder, rows, path, device, label_clean, show, setting.padding
+        )
     else:
         clean = embed_in_parts(
             encoder,

@@ -53,6 +53,8 @@ class ViewEncoder(nn.Module):
     torch.Size([3, 6, 16])
     """
 
+    takes_lengths = True  # of padded waveforms
+
     def __init__(
         self,
         embedding_model: nn.Module,
@@ -73,13 +75,17 @@ class ViewEncoder(nn.Module):
         )
         self.embedding_model = embedding_model
 
-    def forward(self, *waves: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, *waves: torch.Tensor, lengths: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         """Embeddings of waveforms.
 
         Arguments
         ---------
         *waves : torch.Tensor
             One (B, T), or groups (B, V_i, T_i) of views of a length.
+        lengths : torch.Tensor, optional
+            (B,) samples of the waves in the one (B, T), where it is padded.
 
         Returns
         -------
@@ -87,7 +93,7 @@ class ViewEncoder(nn.Module):
             (B, D), or (B, V, D) with the groups' views in their order.
         """
         if waves[0].dim() == 2:
-            return self._embed(waves[0])
+            return self._embed(waves[0], lengths)
         if self.chunk_size is None or not torch.is_grad_enabled():
             return self._embed_views(*waves)
         chunks = zip(*(group.split(self.chunk_size) for group in waves))
@@ -110,13 +116,60 @@ class ViewEncoder(nn.Module):
         ]
         return torch.cat(views, dim=1)
 
-    def _embed(self, waves):
+    def _embed(self, waves, lengths=None):
         with torch.no_grad(), torch.autocast(waves.device.type, enabled=False):
-            features = self.compute_features(waves.float())
-            features = self.mean_var_norm(
-                features, torch.ones(len(waves), device=waves.device)
+            features, frames = normalised_features(
+                waves.float(),
+                self.compute_features,
+                self.mean_var_norm,
+                lengths,
             )
-        return self.embedding_model(features).squeeze(1)
+        return self.embedding_model(features, frames).squeeze(1)
+
+
+def normalised_features(
+    waves: torch.Tensor,
+    compute_features: nn.Module,
+    norm: nn.Module,
+    lengths: Optional[torch.Tensor] = None,
+) -> tuple[torch.Tensor, Optional[torch.Tensor]]:
+    """Features through SpeechBrain's normalisation, mirrored into padding.
+
+    Padding that the norm has made strongly negative would reach valid frames
+    by way of the convolutions. Those of SpeechBrain mirror the edges of what
+    they are given, so mirrored frames leave the embedding closer to that of
+    the wave alone than zeros do.
+
+    Arguments
+    ---------
+    waves : torch.Tensor
+        (B, T) waveforms.
+    compute_features : torch.nn.Module
+        `Fbank`.
+    norm : torch.nn.Module
+        `InputNormalization`.
+    lengths : torch.Tensor, optional
+        (B,) samples of each wave; by default nothing is padded.
+
+    Returns
+    -------
+    features : torch.Tensor
+        (B, frames, F).
+    frames : torch.Tensor or None
+        (B,) relative lengths of the features, where waves are padded.
+    """
+    features = compute_features(waves)
+    if lengths is None:
+        whole = torch.ones(len(waves), device=waves.device)
+        return norm(features, whole), None
+    last = lengths // compute_features.compute_STFT.hop_length
+    # Half a frame off the edge: rounding then neither adds nor takes one.
+    frames = (last + 0.5) / features.shape[1]
+    features = norm(features, frames)
+    last = last[:, None]
+    place = torch.arange(features.shape[1], device=waves.device)
+    place = torch.where(place > last, (2 * last - place).clamp(min=0), place)
+    return features.gather(1, place[..., None].expand_as(features)), frames
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from speechbrain_ssl.dataio.manifest import (
     read_manifest,
     write_manifest,
 )
-from speechbrain_ssl.dataio.trials import make_trials, write_trials
+from speechbrain_ssl.dataio.trials import write_trials
+from speechbrain_ssl.dataio.validation import make_trials
 from speechbrain_ssl.prepare.scan import Checks, inspect_all, keep_usable
 
 SOURCE = re.compile(r"s(\d+)_wav")  # a column
