@@ -124,6 +124,8 @@ class ViewEncoder(nn.Module):
                 self.mean_var_norm,
                 lengths,
             )
+        if frames is None:
+            return self.embedding_model(features).squeeze(1)
         return self.embedding_model(features, frames).squeeze(1)
 
 
