@@ -199,6 +199,65 @@ def plot_curves(
     return _save(figure, path)
 
 
+def plot_lines(
+    panels: Mapping[str, Mapping[str, Mapping[str, float]]],
+    path: Union[str, Path],
+    x_label: str,
+    y_label: str,
+) -> bool:
+    """Lines over named conditions, a panel each, e.g. EER by interference.
+
+    Arguments
+    ---------
+    panels : mapping from str to mapping
+        Title, and in it the name of each line with its value by condition;
+        the conditions of the first line are the x axis.
+    path : str or pathlib.Path
+        The PNG file; complete or not written at all.
+    x_label, y_label : str
+        For all panels.
+
+    Returns
+    -------
+    bool
+        False, with one line logged, where matplotlib is not installed.
+
+    Raises
+    ------
+    BadInputError
+        If there are no panels.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> panels = {"toy": {"a": {"clean": 5.0, "0 dB": 20.0}}}
+    >>> plot_lines(panels, f"{folder}/levels.png", "condition", "EER (%)")
+    True
+    """
+    refuse(str(path), [] if panels else ["there are no panels"], "Give one.")
+    figure = _figure(0.6 + 4.4 * len(panels), 5.5)
+    if figure is None:
+        return False
+    for number, (title, lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), number)
+        for place, (name, values) in enumerate(lines.items()):
+            again, place = divmod(place, len(COLOURS))
+            axes.plot(
+                list(values),
+                list(values.values()),
+                ("o-", "s--", "^:")[again % 3],
+                color=COLOURS[place],
+                label=name,
+            )
+        axes.set_ylim(bottom=0)
+        axes.grid(**GRID)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label if number == 1 else "")
+        axes.set_title(title)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.05), frameon=False)
+    return _save(figure, path)
+
+
 def plot_confusion(
     counts: Sequence[Sequence[int]],
     classes: Sequence[str],

@@ -1,0 +1,241 @@
+"""A grid of trainings, each verified on several corpora; restartable.
+
+python benchmarks/study.py benchmarks/study.yaml --data=DIR [--key=value ...]
+
+Each training is a `train.py` run in a folder of its own below
+`output_folder`/runs and each verification a `verify.py` run in that. What is
+finished is not done again, what was killed goes on. Ends in study.json,
+study.md and pictures (see study_report.py).
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from time import time
+from typing import NamedTuple, Optional
+
+import torch
+from study_report import LOG_MEL, publish, report
+
+from speechbrain_ssl.checks import BadInputError, refuse
+from speechbrain_ssl.dataio.files import write_json
+from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.dataio.trials import read_trials
+from speechbrain_ssl.evaluation.baseline import LogMelStatistics
+from speechbrain_ssl.evaluation.intervals import speaker_intervals
+from speechbrain_ssl.evaluation.verification import (
+    TrialList,
+    verify,
+    without_scores,
+)
+from speechbrain_ssl.experiment import INTERFERENCE_SEED, tested
+from speechbrain_ssl.prepare.corpus import prepare_corpus
+from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
+from speechbrain_ssl.settings import load
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+KEYS = (
+    "data",
+    "output_folder",
+    "publish",
+    "seeds",
+    "sirs_db",
+    "bootstrap",
+    "corpora",
+    "methods",
+)
+
+
+class Training(NamedTuple):
+    """One run of train.py and where it goes."""
+
+    method: str
+    corpus: str
+    seed: int
+    folder: Path
+    command: list[str]
+    ablation: bool  # of one seed, not in the pictures
+
+    @property
+    def finished(self) -> Optional[dict]:
+        """Its metrics, where there are any."""
+        path = self.folder / "metrics.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+
+def trainings(settings: dict) -> list[Training]:
+    """All of the grid, the first seed of every method first."""
+    grid = []
+    for place, seed in enumerate(settings["seeds"]):
+        for method, how in settings["methods"].items():
+            for corpus, more in how["on"].items():
+                if place < how.get("seeds", 1):
+                    overrides = {**how.get("with", {}), **(more or {})}
+                    grid.append(
+                        _training(
+                            settings, how, method, corpus, seed, overrides
+                        )
+                    )
+    return grid
+
+
+def _training(settings, how, method, corpus, seed, overrides):
+    name = f"{method}-{corpus}-{seed}".replace(", ", "-").replace(" ", "_")
+    runs = Path(settings["output_folder"]).resolve() / "runs"
+    data = Path(settings["corpora"][corpus]["folder"])
+    given = {
+        "seed": seed,
+        "data_folder": data,
+        "test_trials": data / "trials.txt",
+        "output_folder": runs / name,
+        **overrides,
+    }
+    values = [f"--{key}={_text(value)}" for key, value in given.items()]
+    command = ["train.py", how["yaml"], *values]
+    ablation = how.get("seeds", 1) == 1
+    return Training(method, corpus, seed, runs / name, command, ablation)
+
+
+def _text(value):
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(str, value))}]"
+    return value
+
+
+def interferers(settings: dict) -> dict[str, Path]:
+    """Manifest of the interfering talkers of each corpus."""
+    prepared = Path(settings["output_folder"]).resolve() / "prepared"
+    corpora = settings["corpora"]
+    for corpus in {how["interferers"] for how in corpora.values()}:
+        folder = Path(corpora[corpus]["folder"])
+        trials = folder / "trials.txt"
+        prepare_corpus(prepared / corpus, str(folder), str(trials))
+    return {
+        corpus: prepared / how["interferers"] / "dev.csv"
+        for corpus, how in corpora.items()
+    }
+
+
+def verification(settings, training, corpus, pool):
+    """The verify.py command of a training on the trials of a corpus."""
+    folder = Path(settings["corpora"][corpus]["folder"])
+    return [
+        "verify.py",
+        "hparams/verify.yaml",
+        f"--source={training.folder}",
+        f"--trials={folder / 'trials.txt'}",
+        f"--data_folder={folder}",
+        f"--output_folder={training.folder / 'trials' / corpus}",
+        f"--sirs_db={_text(settings['sirs_db'])}",
+        f"--interferers={pool}",
+        f"--bootstrap={settings['bootstrap']}",
+    ]
+
+
+def run(command: list[str], folder: Path) -> bool:
+    """Run a script of the repository, its output in a file beside its folder.
+
+    A folder that another command made is refused: a grid that changed must
+    not pass off old runs as new ones.
+    """
+    note, log = folder.with_suffix(".json"), folder.with_suffix(".log")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if note.is_file() and json.loads(note.read_text()) != command:
+        problem = f"was made by other settings ({note})"
+        refuse(str(folder), [problem], "Remove the folder and that file.")
+    write_json(command, note)
+    if (folder / "metrics.json").is_file():
+        return True
+    with open(log, "a", encoding="utf-8") as file:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=REPOSITORY,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        print(f"failed: {' '.join(command)}\n  see {log}", flush=True)
+    return done.returncode == 0
+
+
+def baseline(settings, corpus, pool):
+    """Log-mel statistics on the trials of a corpus, without training."""
+    out = Path(settings["output_folder"]).resolve() / "log_mel" / corpus
+    if (out / "metrics.json").is_file():
+        return
+    folder = Path(settings["corpora"][corpus]["folder"])
+    path = str(folder / "trials.txt")
+    prepare_voxceleb(str(folder), out / "manifests", path, splits=["test"])
+    trials = TrialList(
+        read_trials(path),
+        tested(out / "manifests"),
+        pool=read_manifest(pool),
+        sirs_db=settings["sirs_db"],
+        seed=INTERFERENCE_SEED,
+    )
+    rows = trials.rows["spk_id"].to_numpy()
+    speakers = rows[trials.enrol_rows], rows[trials.tested][trials.test_rows]
+    model, device = LogMelStatistics(), torch.device("cpu")
+    figures = verify(model, trials, device, out / "scores", LOG_MEL)
+    targets = trials.trials["target"].to_numpy()
+    for condition in figures.values():
+        condition["intervals"] = speaker_intervals(
+            condition["scores"],
+            targets,
+            *speakers,
+            samples=settings["bootstrap"],
+        )
+    metrics = {"trials": without_scores(figures)}
+    write_json(metrics, out / "metrics.json")
+
+
+def time_left(grid: list[Training], spent: list[float]) -> str:
+    """Of the trainings that are not finished, from those that are."""
+    left = sum(training.finished is None for training in grid)
+    known = [t.finished["minutes"] for t in grid if t.finished] or spent
+    if not known:
+        return f"{left} trainings left"
+    minutes = left * sum(known) / len(known)
+    return f"{left} trainings left, about {minutes / 60:.1f} hours"
+
+
+def study(settings: dict) -> bool:
+    """Run what is missing, then report; whether all of it worked."""
+    grid, pools = trainings(settings), interferers(settings)
+    for corpus, pool in pools.items():
+        baseline(settings, corpus, pool)
+    failed, spent = 0, []
+    for number, training in enumerate(grid, start=1):
+        print(
+            f"[{number}/{len(grid)}] {training.folder.name}; "
+            f"{time_left(grid, spent)}",
+            flush=True,
+        )
+        began = time()
+        worked = run(training.command, training.folder)
+        spent.append((time() - began) / 60)
+        for corpus, pool in pools.items():
+            if worked:
+                command = verification(settings, training, corpus, pool)
+                out = training.folder / "trials" / corpus
+                worked = run(command, out)
+        failed += not worked
+        report(settings, grid)
+    if settings["publish"]:
+        publish(Path(settings["output_folder"]), REPOSITORY)
+    print(f"{len(grid) - failed} of {len(grid)} trainings are in the tables")
+    return not failed
+
+
+def main(arguments: list[str]) -> int:
+    """Run the study of the YAML named first."""
+    try:
+        return not study(load(arguments, KEYS).hparams)
+    except BadInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
