@@ -1,6 +1,6 @@
 """A grid of trainings, each verified on several corpora; restartable.
 
-python benchmarks/study.py benchmarks/study.yaml --data=DIR [--key=value ...]
+python benchmarks/study.py benchmarks/study.yaml --data_folder=DIR [--key=value ...]
 
 Each training is a `train.py` run in a folder of its own below
 `output_folder`/runs and each verification a `verify.py` run in that. What is
@@ -36,7 +36,7 @@ from speechbrain_ssl.settings import load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 KEYS = (
-    "data",
+    "data_folder",
     "output_folder",
     "publish",
     "seeds",
