@@ -141,8 +141,9 @@ def run(command: list[str], folder: Path) -> bool:
     """
     note, log = folder.with_suffix(".json"), folder.with_suffix(".log")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if note.is_file() and json.loads(note.read_text()) != command:
-        problem = f"was made by other settings ({note})"
+    made_by = json.loads(note.read_text()) if note.is_file() else None
+    if made_by != command and (made_by or folder.exists()):
+        problem = f"it was made by other settings ({note.name})"
         refuse(str(folder), [problem], "Remove the folder and that file.")
     write_json(command, note)
     if (folder / "metrics.json").is_file():

@@ -1,0 +1,182 @@
+"""The study: its grid, its restart, and its tables in the README."""
+
+import json
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.settings import load
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+import study
+import study_report
+
+YAML = str(REPOSITORY / "benchmarks" / "study.yaml")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    given = [f"--data_folder={tmp_path}", f"--output_folder={tmp_path / 'out'}"]
+    return load([YAML, *given], study.KEYS).hparams
+
+
+def test_every_training_names_a_yaml_and_keys_that_exist(settings):
+    grid = study.trainings(settings)
+    assert len({training.folder for training in grid}) == len(grid) >= 30
+    for training in grid:
+        assert training.command[0] == "train.py"
+        text = (REPOSITORY / training.command[1]).read_text()
+        for value in training.command[2:]:
+            key = value[2:].split("=")[0]
+            assert f"\n{key}:" in text, (training.method, key)
+
+
+def test_the_first_seed_of_every_method_comes_first(settings):
+    seeds = [training.seed for training in study.trainings(settings)]
+    assert seeds == sorted(seeds, key=settings["seeds"].index)
+    methods = {
+        t.method for t in study.trainings(settings) if t.seed == seeds[0]
+    }
+    assert methods == set(settings["methods"])
+
+
+def test_finished_runs_are_skipped_and_changed_ones_refused(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    missing = ["no_such_script.py", "a.yaml"]
+    assert not study.run(missing, folder)  # it fails: there is none
+    assert "no_such_script" in folder.with_suffix(".log").read_text()
+    folder.mkdir()
+    (folder / "metrics.json").write_text("{}")
+    assert study.run(missing, folder)
+    with pytest.raises(BadInputError, match="made by other settings"):
+        study.run([*missing, "--seed=2"], folder)
+    folder.with_suffix(".json").unlink()
+    with pytest.raises(BadInputError, match="made by other settings"):
+        study.run(missing, folder)
+
+
+def test_a_run_that_failed_is_counted_and_the_others_go_on(
+    settings, monkeypatch, capsys
+):
+    calls = []
+
+    def run(command, folder):
+        calls.append(folder.name)
+        return not folder.name.startswith("CSC-lib")
+
+    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(study, "report", lambda *_: None)
+    monkeypatch.setattr(study, "interferers", lambda _: {"emodb": "dev.csv"})
+    monkeypatch.setattr(study, "baseline", lambda *_: None)
+    assert not study.study(settings)
+    grid = study.trainings(settings)
+    failed = [t for t in grid if t.folder.name.startswith("CSC-lib")]
+    assert len(calls) == 2 * len(grid) - len(failed)
+    assert (
+        f"{len(grid) - len(failed)} of {len(grid)}" in capsys.readouterr().out
+    )
+
+
+def figures(eer, low, high):
+    return {"eer": eer, "interval": [low, high], "min_dcf": 0.5}
+
+
+def test_tables_give_means_spreads_and_intervals():
+    runs = [
+        {
+            "method": "A",
+            "trained_on": "one",
+            "ablation": False,
+            "minutes": minutes,
+            "trials": {
+                "one": {
+                    "clean": figures(eer, eer - 1, eer + 2),
+                    "sir_0": figures(20.0, 18.0, 22.0),
+                },
+                "two": {
+                    "clean": figures(9.0, 8.0, 10.0),
+                    "sir_0": figures(30.0, 28.0, 32.0),
+                },
+            },
+        }
+        for eer, minutes in ((5.0, 7.0), (8.0, 8.0))
+    ]
+    text = study_report.tables({"corpora": ["one", "two"], "runs": runs})
+    assert text.splitlines() == [
+        "| trained on | method | one trials | two trials | seeds | minutes |",
+        "|---|---|---|---|---|---|",
+        "| one | A | 6.5 ± 2.1 (5.5–8.5) | 9.0 ± 0.0 (8.0–10.0) | 2 | 8 |",
+        "",
+        "| trials of | method | clean | sir_0 |",
+        "|---|---|---|---|",
+        "| one | A | 6.5 ± 2.1 (5.5–8.5) | 20.0 ± 0.0 (18.0–22.0) |",
+    ]
+
+
+TINY = """
+data_folder: !PLACEHOLDER
+output_folder: !PLACEHOLDER
+publish: False
+seeds: [1, 2]
+sirs_db: [0]
+bootstrap: 20
+corpora:
+    small: {folder: !ref <data_folder>, interferers: small}
+methods:
+    NT-Xent:
+        yaml: hparams/ntxent.yaml
+        seeds: 2
+        with:
+            number_of_epochs: 1
+            steps_per_epoch: 2
+            split_ratio: [75, 25]
+            workers: 0
+            n_mels: 40
+            embedding_dim: 16
+            channels: [8, 8, 8, 8, 24]
+            batch_size: 8
+            long_seconds: 0.5
+            short_seconds: 0.25
+        on: {small: {}}
+"""
+
+
+def test_a_study_ends_in_figures_tables_and_pictures(small_corpus, tmp_path):
+    (tmp_path / "study.yaml").write_text(TINY)
+    out = tmp_path / "out"
+    given = [f"--data_folder={small_corpus}", f"--output_folder={out}"]
+    given = [str(tmp_path / "study.yaml"), *given]
+    assert study.main(given) == 0
+    found = json.loads((out / "study.json").read_text())
+    assert [run["method"] for run in found["runs"]] == [
+        "NT-Xent",
+        "NT-Xent",
+        study_report.LOG_MEL,
+    ]
+    for run in found["runs"]:
+        folder = out / "log_mel" / "small"
+        if run["method"] == "NT-Xent":
+            folder = out / "runs" / f"NT-Xent-small-{run['seed']}"
+            folder = folder / "trials" / "small"
+        metrics = json.loads((folder / "metrics.json").read_text())["trials"]
+        assert list(run["trials"]["small"]) == ["clean", "sir_0"]
+        for condition, figures in run["trials"]["small"].items():
+            eer = 100 * metrics[condition]["eer"]
+            assert figures["eer"] == pytest.approx(eer, abs=0.006)
+    assert study_report.tables(found) == (out / "study.md").read_text().strip()
+    for name in ("levels.png", "det.png"):
+        assert (out / name).stat().st_size > 1000
+    logs = {path: path.stat().st_mtime_ns for path in out.rglob("*.log")}
+    assert study.main(given) == 0
+    assert {path: path.stat().st_mtime_ns for path in logs} == logs
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
+def test_the_pages_have_the_tables_of_the_published_study(page):
+    published = json.loads((REPOSITORY / "docs" / "study.json").read_text())
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert study_report.with_tables(text, published) == text
+    names = {run["method"] for run in published["runs"]}
+    assert {"CSC", "DINO", "NT-Xent", study_report.LOG_MEL} <= names
