@@ -87,6 +87,12 @@ def test_models_are_read_and_repeated_cuts_refused(tmp_path):
         read_models(path)
     with pytest.raises(BadInputError, match="no column 'model'"):
         read_models(written(tmp_path, "name,ID\nm,a\n", "models.csv"))
+    path = written(tmp_path, "007 audio/a.flac\nm b\n", "core.lst")
+    rows = [["007", "audio/a.flac"], ["m", "b"]]
+    assert read_models(path).to_numpy().tolist() == rows
+    for text in ("m a\nm a 1.5\n", "m a\nm\n"):
+        with pytest.raises(BadInputError, match="line 2 is not 'model ID'"):
+            read_models(written(tmp_path, text, "assist.lst"))
 
 
 def listed(*trials):

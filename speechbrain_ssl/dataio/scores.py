@@ -95,12 +95,15 @@ def read_scores(path: Union[str, Path], trials: pd.DataFrame) -> np.ndarray:
 
 
 def read_models(path: Union[str, Path]) -> pd.DataFrame:
-    """Enrolment models: a CSV of the columns model and ID, one row a cut.
+    """Enrolment models, one row a cut: a CSV of the columns model and ID.
+
+    A file of another name has lines `model ID`, as the enrolment lists of
+    SITW.
 
     Arguments
     ---------
     path : str or pathlib.Path
-        The CSV file.
+        The file.
 
     Returns
     -------
@@ -112,11 +115,15 @@ def read_models(path: Union[str, Path]) -> pd.DataFrame:
     BadInputError
         If it is missing, empty, lacks a column or repeats a cut.
     """
-    path, advice = Path(path), "Give a CSV with the columns model and ID."
+    path = Path(path)
+    advice = "Give a CSV with the columns model and ID, or lines 'model ID'."
     if not path.is_file():
         refuse(str(path), ["there is no such table of models"], advice)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        form = {"dtype": str, "keep_default_na": False}
+        if path.suffix.lower() != ".csv":
+            form.update(sep=r"\s+", names=["model", "ID", "surplus"])
+        table = pd.read_csv(path, **form)
     except ValueError as error:
         refuse(str(path), [f"it is no CSV ({error})"], advice)
     problems = [
@@ -125,8 +132,14 @@ def read_models(path: Union[str, Path]) -> pd.DataFrame:
         if name not in table
     ]
     refuse(str(path), problems, advice)
+    faulty = table["ID"].isna()
+    if "surplus" in table:
+        faulty |= table["surplus"].notna()
     table = table[["model", "ID"]]
     problems = [] if len(table) else ["it has no rows"]
+    problems += [
+        f"line {row + 1} is not 'model ID'" for row in np.flatnonzero(faulty)
+    ]
     problems += [
         f"line {row + 2} repeats '{table['ID'][row]}' of its model"
         for row in np.flatnonzero(table.duplicated())
