@@ -122,7 +122,8 @@ def read_models(path: Union[str, Path]) -> pd.DataFrame:
     try:
         form = {"dtype": str, "keep_default_na": False}
         if path.suffix.lower() != ".csv":
-            form.update(sep=r"\s+", names=["model", "ID", "surplus"])
+            names = ["model", "ID", "surplus"]
+            form.update(sep=r"\s+", names=names, na_values=[""])
         table = pd.read_csv(path, **form)
     except ValueError as error:
         refuse(str(path), [f"it is no CSV ({error})"], advice)
