@@ -55,6 +55,7 @@ class Training(NamedTuple):
     seed: int
     folder: Path
     command: list[str]
+    model: Path  # what is verified
     ablation: bool  # of one seed, not in the pictures
 
     @property
@@ -92,9 +93,16 @@ def _training(settings, how, method, corpus, seed, overrides):
         **overrides,
     }
     values = [f"--{key}={_text(value)}" for key, value in given.items()]
-    command = ["train.py", how["yaml"], *values]
-    ablation = how.get("seeds", 1) == 1
-    return Training(method, corpus, seed, runs / name, command, ablation)
+    values = [value.replace("{seed}", str(seed)) for value in values]
+    return Training(
+        method,
+        corpus,
+        seed,
+        runs / name,
+        ["train.py", how["yaml"], *values],
+        runs / name / how.get("model", ""),
+        how.get("seeds", 1) == 1,
+    )
 
 
 def _text(value):
@@ -123,7 +131,7 @@ def verification(settings, training, corpus, pool):
     return [
         "verify.py",
         "hparams/verify.yaml",
-        f"--source={training.folder}",
+        f"--source={training.model}",
         f"--trials={folder / 'trials.txt'}",
         f"--data_folder={folder}",
         f"--output_folder={training.folder / 'trials' / corpus}",
@@ -194,7 +202,8 @@ def baseline(settings, corpus, pool):
 def time_left(grid: list[Training], spent: list[float]) -> str:
     """Of the trainings that are not finished, from those that are."""
     left = sum(training.finished is None for training in grid)
-    known = [t.finished["minutes"] for t in grid if t.finished] or spent
+    known = [t.finished.get("minutes") for t in grid if t.finished]
+    known = [minutes for minutes in known if minutes] or spent
     if not known:
         return f"{left} trainings left"
     minutes = left * sum(known) / len(known)

@@ -36,9 +36,8 @@ def collect(settings: dict, grid: list) -> dict[str, Any]:
                 "trained_on": training.corpus,
                 "ablation": training.ablation,
                 "seed": training.seed,
-                "minutes": done["minutes"],
-                "epochs": done["epochs"],
-                "best_epoch": done["best_epoch"],
+                "minutes": done.get("minutes"),
+                "best_epoch": done.get("best_epoch"),
             }
             runs.append({**run, "trials": _figures(paths)})
     paths = {
