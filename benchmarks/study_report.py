@@ -81,17 +81,22 @@ def tables(study: dict[str, Any]) -> str:
     for run in study["runs"]:
         key = run["trained_on"], run["method"]
         groups.setdefault(key, []).append(run)
-    groups = dict(sorted(groups.items(), key=lambda item: item[0][0]))
+    order = [*corpora, UNTRAINED]  # of training, then as in the study
+    groups = {
+        key: groups[key]
+        for key in sorted(groups, key=lambda k: order.index(k[0]))
+    }
     heads = [f"{corpus} trials" for corpus in corpora]
     clean = _head("trained on", "method", *heads, "seeds", "minutes")
     for (trained_on, method), runs in groups.items():
         cells = [_cell(runs, corpus, "clean") for corpus in corpora]
         minutes = [run["minutes"] for run in runs if run["minutes"]]
         spent = f"{np.mean(minutes):.0f}" if minutes else "-"
-        clean.append(_row(trained_on, method, *cells, len(runs), spent))
+        seeds = len(runs) if minutes else "-"
+        clean.append(_row(trained_on, method, *cells, seeds, spent))
     conditions = list(study["runs"][0]["trials"][corpora[0]])
     trained = {key[0] for key in groups} - {UNTRAINED}
-    noisy = _head("trials of", "method", *conditions)
+    noisy = _head("trials of", "method", *map(_level, conditions))
     for corpus in corpora:
         for (trained_on, method), runs in groups.items():
             if corpus in trained and trained_on in (corpus, UNTRAINED):
@@ -106,6 +111,12 @@ def _head(*names):
 
 def _row(*cells):
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _level(condition):
+    """Heading of a condition: sir_10 is 10 dB."""
+    name, _, decibels = condition.partition("_")
+    return f"{decibels} dB" if decibels else name
 
 
 def _cell(runs, corpus, condition):
@@ -142,12 +153,11 @@ def _levels(study):
         for corpus, conditions in run["trials"].items():
             if run["trained_on"] in (corpus, UNTRAINED):
                 panel = panels.setdefault(f"trials of {corpus}", {})
-                rates = {
-                    name.replace("sir_", "") + " dB" * (name != "clean"): part
-                    for name, part in conditions.items()
-                }
                 panel.setdefault(run["method"], []).append(
-                    {name: part["eer"] for name, part in rates.items()}
+                    {
+                        _level(name): part["eer"]
+                        for name, part in conditions.items()
+                    }
                 )
     return {
         title: {

@@ -109,7 +109,7 @@ def test_tables_give_means_spreads_and_intervals():
         "|---|---|---|---|---|---|",
         "| one | A | 6.5 ± 2.1 (5.5–8.5) | 9.0 ± 0.0 (8.0–10.0) | 2 | 8 |",
         "",
-        "| trials of | method | clean | sir_0 |",
+        "| trials of | method | clean | 0 dB |",
         "|---|---|---|---|",
         "| one | A | 6.5 ± 2.1 (5.5–8.5) | 20.0 ± 0.0 (18.0–22.0) |",
     ]
