@@ -56,6 +56,7 @@ class Training(NamedTuple):
     folder: Path
     command: list[str]
     model: Path  # what is verified
+    start: Optional[Path]  # another run's folder, exported first
     ablation: bool  # of one seed, not in the pictures
 
     @property
@@ -82,9 +83,14 @@ def trainings(settings: dict) -> list[Training]:
 
 
 def _training(settings, how, method, corpus, seed, overrides):
-    name = f"{method}-{corpus}-{seed}".replace(", ", "-").replace(" ", "_")
+    name = _name(method, corpus, seed)
     runs = Path(settings["output_folder"]).resolve() / "runs"
     data = Path(settings["corpora"][corpus]["folder"])
+    start = None
+    if "start" in how:
+        start = runs / _name(how["start"], corpus, seed)
+        path = start / "exported" / "embedding_model.ckpt"
+        overrides["embedding_weights"] = path
     given = {
         "seed": seed,
         "data_folder": data,
@@ -101,8 +107,14 @@ def _training(settings, how, method, corpus, seed, overrides):
         runs / name,
         ["train.py", how["yaml"], *values],
         runs / name / how.get("model", ""),
+        start,
         how.get("seeds", 1) == 1,
     )
+
+
+def _name(method, corpus, seed):
+    name = f"{method}-{corpus}-{seed}"
+    return name.replace(", ", "-").replace(" ", "_")
 
 
 def _text(value):
@@ -156,6 +168,20 @@ def run(command: list[str], folder: Path) -> bool:
     write_json(command, note)
     if (folder / "metrics.json").is_file():
         return True
+    return _called(command, log)
+
+
+def exported(folder: Path) -> bool:
+    """Export a run as a model folder, for the weights to start from."""
+    out = folder / "exported"
+    if out.is_dir():
+        return True
+    command = ["-m", "speechbrain_ssl.cli", "export", str(folder)]
+    command += ["--to", str(out), "--name", f"study/{folder.name}"]
+    return _called(command, folder.with_suffix(".export.log"))
+
+
+def _called(command, log):
     with open(log, "a", encoding="utf-8") as file:
         done = subprocess.run(
             [sys.executable, *command],
@@ -223,7 +249,8 @@ def study(settings: dict) -> bool:
             flush=True,
         )
         began = time()
-        worked = run(training.command, training.folder)
+        worked = training.start is None or exported(training.start)
+        worked = worked and run(training.command, training.folder)
         spent.append((time() - began) / 60)
         for corpus, pool in pools.items():
             if worked:

@@ -66,13 +66,16 @@ def test_a_run_that_failed_is_counted_and_the_others_go_on(
         calls.append(folder.name)
         return not folder.name.startswith("CSC-lib")
 
+    starts = []
     monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(study, "exported", lambda f: starts.append(f) or True)
     monkeypatch.setattr(study, "report", lambda *_: None)
     monkeypatch.setattr(study, "interferers", lambda _: {"emodb": "dev.csv"})
     monkeypatch.setattr(study, "baseline", lambda *_: None)
     assert not study.study(settings)
     grid = study.trainings(settings)
     failed = [t for t in grid if t.folder.name.startswith("CSC-lib")]
+    assert [path.name for path in starts] == ["DINO-speech_commands-1234"]
     assert len(calls) == 2 * len(grid) - len(failed)
     assert (
         f"{len(grid) - len(failed)} of {len(grid)}" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from speechbrain.utils.checkpoints import (
 from torch.nn import functional as F
 
 from speechbrain_ssl.brains.aam_supcon import AAMBrain
-from speechbrain_ssl.checks import check_installed, check_sizes, refuse
+from speechbrain_ssl.checks import check_installed, check_sizes
 
 
 @register_checkpoint_hooks
@@ -143,8 +143,6 @@ class PseudoLabelBrain(AAMBrain):
 
     HPARAMS_NEEDED = (
         *AAMBrain.HPARAMS_NEEDED,
-        "embedding_model",
-        "embedding_weights",
         "head_steps",
         "gate_epoch",
         "correct_above",
@@ -163,8 +161,6 @@ class PseudoLabelBrain(AAMBrain):
                 "0 with several processes",
             ),
         )
-        if hparams["embedding_weights"]:
-            _load(hparams["embedding_model"], hparams["embedding_weights"])
         self.gate = None
         if hparams["gate_epoch"]:
             check_installed("sklearn", extra="pseudo")
@@ -227,22 +223,3 @@ class PseudoLabelBrain(AAMBrain):
             return {}
         count = len(self.sampler.entries)
         return {"kept": len(self.gate.kept) / count}
-
-
-def _load(model, path):
-    """Weights of a file; refuse those of another network."""
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    ours = {name: tuple(v.shape) for name, v in model.state_dict().items()}
-    theirs = {name: tuple(v.shape) for name, v in weights.items()}
-    names = sorted(set(ours) | set(theirs))
-    refuse(
-        f"embedding_weights {path}",
-        [
-            f"{name} has the shape {theirs.get(name)}; this network has "
-            f"{ours.get(name)}"
-            for name in names
-            if ours.get(name) != theirs.get(name)
-        ],
-        "Give the same embedding_model as in the run the weights are from.",
-    )
-    model.load_state_dict(weights)
