@@ -165,14 +165,15 @@ class DINOLoss(nn.Module):
             )
         probabilities = logits.softmax(-1)
         self.winners = _argmax(logits)
-        sums = logits.amax(-1) - probabilities.amax(-1).log()
+        best = self.winners.unsqueeze(-1)
+        sums = logits.gather(-1, best) - probabilities.gather(-1, best).log()
         expected = torch.dot(probabilities.flatten(), logits.flatten())
         self.entropy = (sums.sum() - expected) / sums.numel()
         return probabilities
 
     @torch.no_grad()
     def _follow(self, teacher):
-        mean = teacher.float().mean((0, 1))
+        mean = teacher.float().flatten(0, 1).mean(0)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(mean)
             mean /= torch.distributed.get_world_size()
@@ -269,7 +270,6 @@ class _CrossView(torch.autograd.Function):
     def forward(ctx, student, targets, temperature):
         longs, batch, _ = targets.shape
         terms = longs * (len(student) - 1) * batch
-        logits = torch.empty_like(targets[0])
         kept = torch.empty_like(student, dtype=torch.float32)
         loss, ctx.factors = 0.0, []
         for view, gradient in enumerate(kept):
@@ -280,11 +280,12 @@ class _CrossView(torch.autograd.Function):
                 for other in targets[1:]:
                     target += other
             pairs = longs - (view < longs)
-            torch.mul(student[view].float(), 1 / temperature, out=logits)
-            torch.softmax(logits, -1, out=gradient)
+            torch.mul(student[view].float(), 1 / temperature, out=gradient)
+            dot = torch.dot(target.flatten(), gradient.flatten())
+            highest = gradient.amax(-1)
+            torch.softmax(gradient, -1, out=gradient)
             # logsumexp from the largest term, without another exponential
-            sums = logits.amax(-1) - gradient.amax(-1).log()
-            dot = torch.dot(target.flatten(), logits.flatten())
+            sums = highest - gradient.amax(-1).log()
             loss = loss + pairs * sums.sum() - dot
             gradient.sub_(target, alpha=1 / max(1, pairs))
             ctx.factors.append(pairs / (terms * temperature))
