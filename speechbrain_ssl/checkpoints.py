@@ -1,8 +1,9 @@
-"""Checkpoints that are complete or absent, and random states in them."""
+"""Checkpoints that are complete or absent; random states and time in them."""
 
 import os
 import random
 import shutil
+import time
 
 import numpy as np
 import torch
@@ -128,3 +129,44 @@ class RandomState:
         if self.loaded["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(self.loaded["cuda"])
         self.loaded = None
+
+
+@register_checkpoint_hooks
+class Stopwatch:
+    """Minutes that a run has taken, also when it was killed in between.
+
+    What passed between the last checkpoint and the kill is not counted. Only
+    the checkpoint that training goes on from counts, not one that is loaded
+    after training, such as the best.
+
+    Example
+    -------
+    >>> watch = Stopwatch()
+    >>> watch.save(getfixture("tmp_path") / "watch")
+    >>> watch.minutes < 1
+    True
+    """
+
+    def __init__(self):
+        self.began, self.going = time.time(), False
+
+    @property
+    def minutes(self) -> float:
+        """Minutes until now."""
+        return (time.time() - self.began) / 60
+
+    @mark_as_saver
+    def save(self, path):
+        """Write the minutes as text."""
+        self.going = True
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(f"{self.minutes}\n")
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch):
+        """Add the minutes of before, if this run has saved nothing yet."""
+        if self.going:
+            return
+        self.going = True
+        with open(path, encoding="utf-8") as text:
+            self.began -= 60 * float(text.read())

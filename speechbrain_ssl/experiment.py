@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,6 +14,7 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
+from speechbrain_ssl.checkpoints import Stopwatch
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
@@ -86,7 +86,7 @@ def train(run: Run) -> dict[str, Any]:
     BadInputError
         If the corpus or the YAML cannot be used.
     """
-    hparams, began = run.hparams, time.time()
+    hparams, watch = run.hparams, Stopwatch()
     folder = Path(hparams["output_folder"])
     manifests = folder / "manifests"
     print(
@@ -113,6 +113,9 @@ def train(run: Run) -> dict[str, Any]:
         rows=rows,
         rank=int(os.environ.get("RANK", 0)),
         processes=int(os.environ.get("WORLD_SIZE", 1)),
+    )
+    hparams["checkpointer"].add_recoverable(
+        "stopwatch", watch, optional_load=True
     )
     brain = hparams["brain"](
         modules=hparams["modules"],
@@ -154,7 +157,6 @@ def train(run: Run) -> dict[str, Any]:
             "log-mel statistics",
         ),
     }
-    minutes = (time.time() - began) / 60
     metrics = {
         "method": hparams["method"],
         "seed": hparams["seed"],
@@ -164,10 +166,10 @@ def train(run: Run) -> dict[str, Any]:
         "epochs": hparams["number_of_epochs"],
         "best_epoch": brain.best_epoch(),
         "last_epoch": brain.past()[-1],
-        "minutes": round(minutes, 1),
+        "minutes": round(watch.minutes, 1),
     }
     _finish(folder, metrics, reports, test_trials, brain.past())
-    print(f"after {minutes:.1f} minutes")
+    print(f"after {metrics['minutes']} minutes")
     leave()
     return metrics
 

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     },
     "pretrained": {"checks", "lobes"},
     "experiment": {
+        "checkpoints",
         "checks",
         "dataio",
         "evaluation",

@@ -6,7 +6,11 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ssl.checkpoints import RandomState, SafeCheckpointer
+from speechbrain_ssl.checkpoints import (
+    RandomState,
+    SafeCheckpointer,
+    Stopwatch,
+)
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation.baseline import LogMelStatistics
 from speechbrain_ssl.evaluation.embed import (
@@ -175,6 +179,26 @@ def test_random_state_is_restored_only_when_asked(tmp_path):
     assert np.array_equal(np.random.rand(3), expected[1])
     state.restore()  # once only
     assert not torch.equal(torch.rand(3), expected[0])
+
+
+def test_the_minutes_of_a_killed_run_count(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    first = Stopwatch()
+    now += 120
+    first.save(tmp_path / "early")
+    now += 180
+    first.save(tmp_path / "late")
+    now += 3600  # killed, and run again an hour later
+    second = Stopwatch()
+    now += 30
+    second.load(tmp_path / "late", end_of_epoch=True)
+    assert second.minutes == pytest.approx(5.5)
+    now += 30
+    second.load(tmp_path / "early", end_of_epoch=True)  # the best one
+    assert second.minutes == pytest.approx(6)
+    first.load(tmp_path / "early", end_of_epoch=True)  # it has saved
+    assert first.minutes == pytest.approx((now - 1000) / 60)
 
 
 @pytest.mark.parametrize("samples", [700, 1600, 2500])
