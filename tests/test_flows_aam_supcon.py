@@ -4,8 +4,7 @@ import json
 import math
 
 import pytest
-import torch
-from conftest import command_line, newest_weights
+from conftest import command_line
 
 import train
 from speechbrain_ssl.brains.aam_supcon import AAMSupConBrain
@@ -77,20 +76,3 @@ def test_classes_that_are_not_the_speakers_are_refused(
     run = arguments(small_corpus, tmp_path / "run", "--classes=7")
     assert train.main(run) == 2
     assert "Set --classes=9" in capsys.readouterr().err
-
-
-def test_training_starts_from_the_weights_of_an_exported_model(
-    small_corpus, exported, tmp_path, capsys
-):
-    weights = exported / "dino" / "embedding_model.ckpt"
-    more = ["--number_of_epochs=1", "--steps_per_epoch=3", "--peak_rate=1e-6"]
-    more += [f"--embedding_weights={weights}"]
-    assert train.main(arguments(small_corpus, tmp_path / "run", *more)) == 0
-    name = "blocks.0.conv.conv.weight"
-    start = torch.load(weights, weights_only=True)[name]
-    end = newest_weights(tmp_path / "run", "encoder")
-    change = (end[f"embedding_model.{name}"] - start).abs().max()
-    assert 0 < change < 1e-4 < start.abs().max()
-    missing = more[:-1] + [f"--embedding_weights={exported / 'dino'}"]
-    assert train.main(arguments(small_corpus, tmp_path / "no", *missing)) == 2
-    assert "there is no such file" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from speechbrain.utils.train_logger import TensorboardLogger
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
+from speechbrain_ssl.brains.start import start_from
 from speechbrain_ssl.checkpoints import RandomState
 from speechbrain_ssl.checks import nearest, refuse
 from speechbrain_ssl.dataio.files import write_json
@@ -31,7 +32,8 @@ class EmbeddingBrain(sb.Brain):
     A method overrides `embed` (batch to training outputs) and, when its step
     is not "every named loss over embeddings and labels", `terms` (outputs to
     named scalars). What is summed, with which weights, is in the YAML:
-    `loss_weights` maps a term's name to a number or a schedule.
+    `loss_weights` maps a term's name to a number or a schedule, and
+    `embedding_weights` names a file for the embedding model to start from.
 
     Arguments
     ---------
@@ -62,6 +64,7 @@ class EmbeddingBrain(sb.Brain):
         "checkpoints_kept",
         "clip_each_tensor",
         "tensorboard",
+        "embedding_weights",
     )
     TERMS: tuple[str, ...] = ()  # what `terms` can return; empty: modules
     EVALUATED = "encoder"  # the module that is scored and published
@@ -83,6 +86,9 @@ class EmbeddingBrain(sb.Brain):
         self.random_state = RandomState()
         if checkpointer is not None:
             checkpointer.add_recoverable("random_state", self.random_state)
+        if hparams.get("embedding_weights"):
+            model = hparams["encoder"].embedding_model
+            start_from(model, hparams["embedding_weights"])
         folder = Path(hparams["output_folder"])
         self.record = folder / "history.json"
         self.loggers = [hparams["train_logger"]]
@@ -282,12 +288,8 @@ class EmbeddingBrain(sb.Brain):
         super().on_fit_start()
         found = self.checkpointer.find_checkpoint()
         if found is not None and if_main_process():
-            epoch, step = found.meta.get("epoch"), self.step
-            where = (
-                f"after epoch {epoch}"
-                if epoch
-                else f"at step {step} of an epoch"
-            )
+            epoch = found.meta.get("epoch")
+            where = f"after epoch {epoch}" if epoch else f"at step {self.step}"
             print(f"resuming {where}: {found.path}", flush=True)
 
     def on_fit_batch_start(self, batch, should_step):
@@ -319,15 +321,11 @@ class EmbeddingBrain(sb.Brain):
                 valid_stats=valid,
             )
         if if_main_process():
-            logger.info(
-                "epoch %d: %s",
-                epoch,
-                ", ".join(
-                    f"{k} {v:.3f}" for k, v in {**train, **valid}.items()
-                ),
-            )
+            figures = {**train, **valid}
+            shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
+            logger.info("epoch %d: %s", epoch, shown)
             past = [line for line in self.past() if line["epoch"] < epoch]
-            write_json([*past, {"epoch": epoch, **train, **valid}], self.record)
+            write_json([*past, {"epoch": epoch, **figures}], self.record)
         self.avg_train_loss = 0.0
         self.step = 0  # an end-of-epoch checkpoint starts the next epoch
         self.checkpointer.save_and_keep_only(

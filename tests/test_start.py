@@ -1,0 +1,34 @@
+"""Training that starts from the weights of an exported model."""
+
+import pytest
+import torch
+from conftest import TINY_BY_METHOD, command_line, newest_weights
+
+import train
+
+
+@pytest.mark.parametrize("method", ["aam_supcon", "csc"])
+def test_training_starts_from_the_weights_of_an_exported_model(
+    method, small_corpus, exported, tmp_path, capsys
+):
+    weights = exported / "dino" / "embedding_model.ckpt"
+
+    def trained(folder, given):
+        more = [*TINY_BY_METHOD[method], "--number_of_epochs=1"]
+        more += ["--learning_rate=1e-6", f"--embedding_weights={given}"]
+        yaml = f"{method}.yaml"
+        return train.main(command_line(yaml, small_corpus, folder, *more))
+
+    assert trained(tmp_path / "run", weights) == 0
+    name = "blocks.0.conv.conv.weight"
+    whole = torch.load(weights, weights_only=True)
+    start = whole[name]
+    end = newest_weights(tmp_path / "run", "encoder")
+    change = (end[f"embedding_model.{name}"] - start).abs().max()
+    assert 0 < change < 1e-4 < start.abs().max()
+    assert trained(tmp_path / "no", exported / "dino") == 2
+    assert "there is no such file" in capsys.readouterr().err
+    other = tmp_path / "other.ckpt"
+    torch.save({**whole, name: start[:1]}, other)
+    assert trained(tmp_path / "no", other) == 2
+    assert f"{name} has the shape (1, 40, 5); this" in capsys.readouterr().err
