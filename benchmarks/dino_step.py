@@ -143,8 +143,8 @@ def step_part(encoder, head, teacher, batch, repeats, overhead):
         optimisers[0].zero_grad()
 
     def ours():
-        embeddings = encoder(long, short).transpose(0, 1)
         _, seen = teacher.both(long)
+        embeddings = encoder(long, short).transpose(0, 1)
         loss(head(embeddings), seen, 0.04).backward()
         optimisers[0].step()
         optimisers[0].zero_grad()

@@ -90,9 +90,11 @@ class DINOBrain(EmbeddingBrain):
             (U, B, D) and (U, B, K).
         """
         views = groups(batch)
+        # Before the student, whose activations stay: the memory is used twice.
+        teacher = self.hparams.teacher.both(views[0])
         embeddings = self.modules.encoder(*views).transpose(0, 1)
         logits = self.modules.head(embeddings)
-        return embeddings, logits, *self.hparams.teacher.both(views[0])
+        return embeddings, logits, *teacher
 
     def terms(self, outputs, batch):
         """The DINO loss and the regularisers named in `loss_weights`.
