@@ -261,17 +261,20 @@ class CovarianceLoss(nn.Module):
 class _CrossView(torch.autograd.Function):
     """The loss above; its gradient is made in the same pass.
 
-    The gradient of a view is softmax - target / pairs, times a factor that
-    only backward knows; it is kept instead of the inputs. The targets are
-    summed in place: new memory costs more than arithmetic.
+    The gradient of a view is its softmax times the number of its pairs, less
+    its targets, both times a constant; it is kept instead of the inputs. The
+    targets are scaled and summed in place: new memory costs more than
+    arithmetic.
     """
 
     @staticmethod
     def forward(ctx, student, targets, temperature):
         longs, batch, _ = targets.shape
         terms = longs * (len(student) - 1) * batch
+        share = 1 / (terms * temperature)
+        targets *= -share
         kept = torch.empty_like(student, dtype=torch.float32)
-        loss, ctx.factors = 0.0, []
+        loss = 0.0
         for view, gradient in enumerate(kept):
             if view < longs:
                 target = _others(targets, view)
@@ -286,9 +289,8 @@ class _CrossView(torch.autograd.Function):
             torch.softmax(gradient, -1, out=gradient)
             # logsumexp from the largest term, without another exponential
             sums = highest - gradient.amax(-1).log()
-            loss = loss + pairs * sums.sum() - dot
-            gradient.sub_(target, alpha=1 / max(1, pairs))
-            ctx.factors.append(pairs / (terms * temperature))
+            loss = loss + pairs * sums.sum() + dot / share
+            torch.add(target, gradient, alpha=pairs * share, out=gradient)
         ctx.kept, ctx.dtype = kept, student.dtype
         return loss / terms
 
@@ -296,8 +298,8 @@ class _CrossView(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
-        for view, factor in zip(gradient, ctx.factors):
-            view.mul_(above * factor)
+        if above.device.type != "cpu" or above != 1:
+            gradient *= above
         return gradient.to(ctx.dtype), None, None
 
 
