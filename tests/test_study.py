@@ -78,6 +78,8 @@ def test_a_run_that_failed_is_counted_and_the_others_go_on(
     assert [path.name for path in starts] == [
         "DINO-speech_commands-1234",
         "DINO-libri_mini-1234",
+        "NT-Xent-libri_mini-1234",
+        "NT-Xent-speech_commands-1234",
         "SupCon-speech_commands-1234",
     ]
     assert len(calls) == 2 * len(grid) - len(failed)
