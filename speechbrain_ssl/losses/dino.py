@@ -298,8 +298,7 @@ class _CrossView(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
-        if above.device.type != "cpu" or above != 1:
-            gradient *= above
+        gradient *= above
         return gradient.to(ctx.dtype), None, None
 
 
