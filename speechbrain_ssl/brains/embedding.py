@@ -289,7 +289,8 @@ class EmbeddingBrain(sb.Brain):
         found = self.checkpointer.find_checkpoint()
         if found is not None and if_main_process():
             epoch = found.meta.get("epoch")
-            where = f"after epoch {epoch}" if epoch else f"at step {self.step}"
+            where = f"at step {self.step} of an epoch"
+            where = f"after epoch {epoch}" if epoch else where
             print(f"resuming {where}: {found.path}", flush=True)
 
     def on_fit_batch_start(self, batch, should_step):
