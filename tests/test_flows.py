@@ -108,8 +108,12 @@ def test_a_killed_run_resumes_to_the_same_weights(
     with pytest.raises(Killed):
         train.main(arguments)
     monkeypatch.undo()
+    for minutes in (tmp_path / "run" / "save").glob("*/stopwatch.ckpt"):
+        minutes.write_text("90\n")  # as if it had taken so long
     assert train.main(arguments) == 0
-    assert "resuming at step 1" in capsys.readouterr().out
+    assert "resuming at step 1 of an epoch" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 90 <= metrics["minutes"] < 95
     ours, theirs = (
         newest_weights(folder, "encoder")
         for folder in (tmp_path / "run", trained)

@@ -149,6 +149,20 @@ methods:
             long_seconds: 0.5
             short_seconds: 0.25
         on: {small: {}}
+    NT-Xent, then AAM-SupCon:
+        yaml: hparams/aam_supcon.yaml
+        start: NT-Xent
+        with:
+            number_of_epochs: 1
+            steps_per_epoch: 2
+            split_ratio: [75, 25]
+            workers: 0
+            n_mels: 40
+            embedding_dim: 16
+            channels: [8, 8, 8, 8, 24]
+            batch_size: 8
+            crop_seconds: 0.5
+        on: {small: {}}
 """
 
 
@@ -159,15 +173,23 @@ def test_a_study_ends_in_figures_tables_and_pictures(small_corpus, tmp_path):
     given = [str(tmp_path / "study.yaml"), *given]
     assert study.main(given) == 0
     found = json.loads((out / "study.json").read_text())
+    names = {
+        "NT-Xent": "NT-Xent-small",
+        "NT-Xent, then AAM-SupCon": "NT-Xent-then_AAM-SupCon-small",
+    }
     assert [run["method"] for run in found["runs"]] == [
-        "NT-Xent",
+        *names,
         "NT-Xent",
         study_report.LOG_MEL,
     ]
+    chained = out / "runs" / "NT-Xent-then_AAM-SupCon-small-1.json"
+    start = out / "runs" / "NT-Xent-small-1" / "exported"
+    weights = f"--embedding_weights={start / 'embedding_model.ckpt'}"
+    assert weights in json.loads(chained.read_text())
     for run in found["runs"]:
         folder = out / "log_mel" / "small"
-        if run["method"] == "NT-Xent":
-            folder = out / "runs" / f"NT-Xent-small-{run['seed']}"
+        if run["method"] in names:
+            folder = out / "runs" / f"{names[run['method']]}-{run['seed']}"
             folder = folder / "trials" / "small"
         metrics = json.loads((folder / "metrics.json").read_text())["trials"]
         assert list(run["trials"]["small"]) == ["clean", "sir_0"]
