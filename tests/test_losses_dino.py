@@ -32,7 +32,11 @@ def slow_dino(student, teacher, centre, student_temperature, temperature):
 @pytest.mark.parametrize(
     ("views", "longs"), [(6, 2), (2, 2), (3, 1), (4, 3), (2, 1)]
 )
-def test_loss_and_gradient_equal_the_double_loop(views, longs):
+@pytest.mark.parametrize("block", [2**20, 2 * 33, 1])
+def test_loss_and_gradient_equal_the_double_loop(
+    views, longs, block, monkeypatch
+):
+    monkeypatch.setattr("speechbrain_ssl.losses.dino.CPU_BLOCK", block)
     torch.manual_seed(views)
     student = torch.randn(views, 5, 33, requires_grad=True)
     teacher, centre = torch.randn(longs, 5, 33), torch.randn(33)

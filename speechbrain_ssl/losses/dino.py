@@ -12,6 +12,8 @@ from torch import nn
 
 from speechbrain_ssl.checks import check_sizes
 
+CPU_BLOCK = 2**20  # logits of a view that the loss takes at a time
+
 
 class DINOLoss(nn.Module):
     """Cross-entropy of the student's views against the teacher's long ones.
@@ -264,35 +266,24 @@ class _CrossView(torch.autograd.Function):
     The gradient of a view is its softmax times the number of its pairs, less
     its targets, both times a constant; it is kept instead of the inputs. The
     targets are scaled and summed in place: new memory costs more than
-    arithmetic.
+    arithmetic. On a CPU a few utterances at a time, which stay in its cache.
     """
 
     @staticmethod
     def forward(ctx, student, targets, temperature):
-        longs, batch, _ = targets.shape
-        terms = longs * (len(student) - 1) * batch
-        share = 1 / (terms * temperature)
-        targets *= -share
+        views, batch, prototypes = student.shape
+        terms = len(targets) * (views - 1) * batch
         kept = torch.empty_like(student, dtype=torch.float32)
-        loss = 0.0
-        for view, gradient in enumerate(kept):
-            if view < longs:
-                target = _others(targets, view)
-            elif view == longs:
-                target = targets[0]
-                for other in targets[1:]:
-                    target += other
-            pairs = longs - (view < longs)
-            torch.mul(student[view].float(), 1 / temperature, out=gradient)
-            dot = torch.dot(target.flatten(), gradient.flatten())
-            highest = gradient.amax(-1)
-            torch.softmax(gradient, -1, out=gradient)
-            # logsumexp from the largest term, without another exponential
-            sums = highest - gradient.amax(-1).log()
-            loss = loss + pairs * sums.sum() + dot / share
-            torch.add(target, gradient, alpha=pairs * share, out=gradient)
+        rows = batch
+        if student.device.type == "cpu":
+            rows = max(1, CPU_BLOCK // prototypes)
+        parts = (x.split(rows, 1) for x in (kept, student, targets))
+        losses = [
+            _block(*part, temperature, 1 / (terms * temperature))
+            for part in zip(*parts)
+        ]
         ctx.kept, ctx.dtype = kept, student.dtype
-        return loss / terms
+        return sum(losses) / terms
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -300,6 +291,29 @@ class _CrossView(torch.autograd.Function):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
         gradient *= above
         return gradient.to(ctx.dtype), None, None
+
+
+def _block(kept, student, targets, temperature, share):
+    """Sum of the terms of some utterances; their gradient goes to `kept`."""
+    longs, loss = len(targets), 0.0
+    targets *= -share
+    for view, gradient in enumerate(kept):
+        if view < longs:
+            target = _others(targets, view)
+        elif view == longs:
+            target = targets[0]
+            for other in targets[1:]:
+                target += other
+        pairs = longs - (view < longs)
+        torch.mul(student[view].float(), 1 / temperature, out=gradient)
+        dot = torch.dot(target.flatten(), gradient.flatten())
+        highest = gradient.amax(-1)
+        torch.softmax(gradient, -1, out=gradient)
+        # logsumexp from the largest term, without another exponential
+        sums = highest - gradient.amax(-1).log()
+        loss = loss + pairs * sums.sum() + dot / share
+        torch.add(target, gradient, alpha=pairs * share, out=gradient)
+    return loss
 
 
 def _others(targets, view):
