@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import time
+from typing import Optional
 
 import numpy as np
 import torch
@@ -60,6 +61,33 @@ class SafeCheckpointer(Checkpointer):
         ddp_barrier()
         return saved
 
+    def chosen(self) -> Optional[Checkpoint]:
+        """The end of an epoch that stands for the run.
+
+        The latest of those whose validation EER is within one standard error
+        of the lowest: among few trials an early epoch is often the lowest by
+        chance, and the last one has had all of the training and its lowest
+        learning rate. Without validation the lowest training loss.
+
+        Source: the rule of one standard error, Breiman, Friedman, Olshen,
+        Stone, "Classification and Regression Trees", 1984.
+
+        Returns
+        -------
+        Checkpoint or None
+            None before the end of the first epoch.
+        """
+        best = self.find_checkpoint(min_key="valid_eer")
+        if best is None:
+            return self.find_checkpoint(min_key="loss")
+        most = best.meta["valid_eer"]
+        if "valid_targets" in best.meta:
+            most += _standard_error(most, best.meta["valid_targets"])
+        return self.find_checkpoint(
+            max_key="epoch",
+            ckpt_predicate=lambda one: one.meta.get("valid_eer", 1.0) <= most,
+        )
+
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
         return path.with_name(_PARTIAL + path.name)
@@ -70,6 +98,16 @@ class SafeCheckpointer(Checkpointer):
 
 
 _PARTIAL = "partial-"
+
+
+def _standard_error(eer, targets):
+    """Of an EER, as of a share of the target trials, the fewer ones.
+
+    An error and a success are added (Agresti, Coull 1998), as no error among
+    few trials is no certainty.
+    """
+    share = (eer * targets + 1) / (targets + 2)
+    return (share * (1 - share) / (targets + 2)) ** 0.5
 
 
 def _complete(saved):

@@ -164,7 +164,7 @@ def train(run: Run) -> dict[str, Any]:
         "trials": without_scores(reports[hparams["method"]]),
         "log_mel_statistics": without_scores(reports["log-mel"]),
         "epochs": hparams["number_of_epochs"],
-        "best_epoch": brain.best_epoch(),
+        "best_epoch": brain.checkpointer.chosen().meta["epoch"],
         "last_epoch": brain.past()[-1],
         "minutes": round(watch.minutes, 1),
     }

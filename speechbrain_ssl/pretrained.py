@@ -29,7 +29,7 @@ class Pretrained:
     device : str
         Where the encoder goes.
     average : int
-        1: the checkpoint with the best validation EER (or lowest loss);
+        1: the checkpoint that validation chose (`SafeCheckpointer.chosen`);
         above: mean weights of that many last epochs.
 
     Raises
@@ -229,7 +229,5 @@ def _chosen(checkpointer, average):
         return checkpointer.find_checkpoints(
             max_key="epoch", max_num_checkpoints=average
         )
-    best = checkpointer.find_checkpoint(
-        min_key="valid_eer"
-    ) or checkpointer.find_checkpoint(min_key="loss")
-    return [best] if best else []
+    chosen = checkpointer.chosen()
+    return [chosen] if chosen else []

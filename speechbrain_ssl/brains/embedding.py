@@ -43,7 +43,8 @@ class EmbeddingBrain(sb.Brain):
         Batch sampler with `start_at(epoch, step)`.
     valid_trials : TrialList, optional
         Scored after every epoch; the mean EER over its conditions chooses the
-        checkpoint. Without it the training loss does.
+        checkpoint, see `SafeCheckpointer.chosen`. Without it the training
+        loss does.
 
     Raises
     ------
@@ -315,6 +316,9 @@ class EmbeddingBrain(sb.Brain):
         rate = value_at(self.hparams.learning_rate, self.optimizer_step)
         valid = self._validate()
         meta = {"epoch": epoch, "loss": train["loss"], **valid}
+        if self.valid_trials is not None:
+            targets = self.valid_trials.trials["target"]
+            meta["valid_targets"] = int(targets.sum())
         for train_logger in self.loggers:  # writes on the main process only
             train_logger.log_stats(
                 {"epoch": epoch, "lr": rate},
@@ -345,14 +349,9 @@ class EmbeddingBrain(sb.Brain):
             return []
         return json.loads(self.record.read_text(encoding="utf-8"))
 
-    def best_epoch(self) -> int:
-        """The epoch whose checkpoint is evaluated."""
-        found = self.checkpointer.find_checkpoint(min_key=self.criterion)
-        return int(found.meta["epoch"])
-
     @property
     def criterion(self) -> str:
-        """Meta key whose lowest value chooses the checkpoint."""
+        """Meta key whose lowest value keeps a checkpoint beside the last."""
         return "loss" if self.valid_trials is None else "valid_eer"
 
     @property
@@ -383,8 +382,8 @@ class EmbeddingBrain(sb.Brain):
         )
 
     def report(self, trial_list: TrialList, scores_folder) -> dict[str, dict]:
-        """Load the best checkpoint and score the list, for metrics.json."""
-        self.on_evaluate_start(min_key=self.criterion)
+        """Load the chosen checkpoint and score the list, for metrics.json."""
+        self.checkpointer.load_checkpoint(self.checkpointer.chosen())
         return self.verify(trial_list, scores_folder, self.hparams.method)
 
 

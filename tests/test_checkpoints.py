@@ -1,0 +1,55 @@
+"""Which checkpoint of a run is evaluated and published."""
+
+import pytest
+import torch
+
+from speechbrain_ssl.checkpoints import SafeCheckpointer
+
+
+def saved(folder, epochs):
+    """A checkpointer after epochs with these meta data."""
+    checkpointer = SafeCheckpointer(folder, {"layer": torch.nn.Linear(1, 1)})
+    for number, meta in enumerate(epochs, start=1):
+        checkpointer.save_checkpoint(meta={"epoch": number, **meta})
+    return checkpointer
+
+
+@pytest.mark.parametrize(
+    ("rates", "targets", "expected"),
+    [
+        # 3 of 50 missed: (4 / 52 * 48 / 52 / 52) ** 0.5 = 0.037 more will do
+        ([0.10, 0.06, 0.096], 50, 3),
+        ([0.10, 0.06, 0.098], 50, 2),
+        ([0.10, 0.096, 0.098], 50, 3),
+        ([0.06, 0.10, 0.09, 0.098], 50, 3),
+        # the same rates of many trials: 0.0024
+        ([0.10, 0.06, 0.062], 10000, 3),
+        ([0.10, 0.06, 0.063], 10000, 2),
+        # no error among 20 trials is not certain: 0.045
+        ([0.0, 0.04], 20, 2),
+        ([0.0, 0.05], 20, 1),
+    ],
+)
+def test_the_latest_epoch_within_a_standard_error_of_the_lowest_counts(
+    tmp_path, rates, targets, expected
+):
+    epochs = [{"valid_eer": r, "valid_targets": targets} for r in rates]
+    chosen = saved(tmp_path, epochs).chosen()
+    assert chosen.meta["epoch"] == expected
+
+
+def test_without_a_number_of_trials_the_lowest_counts(tmp_path):
+    epochs = [{"valid_eer": 0.1}, {"valid_eer": 0.2}]
+    assert saved(tmp_path, epochs).chosen().meta["epoch"] == 1
+
+
+def test_without_validation_the_lowest_loss_counts(tmp_path):
+    checkpointer = saved(tmp_path, [{"loss": 3.0}, {"loss": 2.0}])
+    checkpointer.save_checkpoint(meta={}, end_of_epoch=False)
+    assert checkpointer.chosen().meta["epoch"] == 2
+
+
+def test_a_run_in_its_first_epoch_has_none(tmp_path):
+    checkpointer = saved(tmp_path, [])
+    checkpointer.save_checkpoint(meta={}, end_of_epoch=False)
+    assert checkpointer.chosen() is None
