@@ -1,5 +1,7 @@
 """Contrastive Separative Coding: the training step."""
 
+from functools import partial
+
 import torch
 
 from speechbrain_ssl.brains.embedding import EmbeddingBrain
@@ -9,10 +11,9 @@ from speechbrain_ssl.checks import refuse
 class CSCBrain(EmbeddingBrain):
     """Mixtures to slots, slots to global vectors, four named terms.
 
-    1. The separative encoder gives each mixture's slots an embedding and a
-       waveform.
+    1. The separative encoder gives each mixture's slots a waveform.
     2. SI-SNR finds which slot holds which source (`separation`).
-    3. Slots that hold a talker are gathered with their identities.
+    3. Slots that hold a talker are embedded.
     4. The aggregator gives the global vector of every identity as each slot
        sees it, and the slot has to pick its own (`contrastive`).
     5. With labels, the slot also picks its row of an inventory (`inventory`;
@@ -56,7 +57,7 @@ class CSCBrain(EmbeddingBrain):
         super().on_fit_start()
 
     def embed(self, batch):
-        """Slots of the mixtures.
+        """Slots of the mixtures; those without a talker are not embedded.
 
         Arguments
         ---------
@@ -66,9 +67,40 @@ class CSCBrain(EmbeddingBrain):
         Returns
         -------
         Slots
-            Embeddings (B, C, D), estimates (B, C, T).
+            Embeddings (N, D) of the N = P x R slots that hold a talker,
+            estimates (B, C, T).
         """
-        return self.modules.encoder(batch["mixture"])
+        return self.modules.encoder(
+            batch["mixture"], partial(self.spoken, batch)
+        )
+
+    def spoken(self, batch, estimates):
+        """Which slots hold a talker, by the assignment of SI-SNR.
+
+        Arguments
+        ---------
+        batch : dict
+            `sources` (B, C, T), `identities` (B, C). It receives the scalar
+            `separation`, `permutation` (B, C) and `slots`, what is returned.
+        estimates : torch.Tensor
+            (B, C, T).
+
+        Returns
+        -------
+        torch.Tensor
+            (N,) numbers of slots, b * C + c.
+        """
+        separation, permutation = self.hparams.separation(
+            estimates, batch["sources"]
+        )
+        identities = batch["identities"].gather(1, permutation).flatten()
+        # As many slots hold a talker in every batch: no count leaves the GPU.
+        count = self.hparams.identities_per_batch * self.hparams.conditions
+        slots = (identities < 0).int().argsort(stable=True)[:count]  # (N,)
+        batch.update(
+            separation=separation, permutation=permutation, slots=slots
+        )
+        return slots
 
     def terms(self, outputs, batch):
         """Separation, contrastive and inventory terms.
@@ -78,41 +110,35 @@ class CSCBrain(EmbeddingBrain):
         outputs : Slots
             Of `embed`.
         batch : dict
-            `sources` (B, C, T), `identities` (B, C), `entries` (B, C).
+            `identities` (B, C), `entries` (B, C) and what `spoken` added.
 
         Returns
         -------
         dict
             Name to scalar.
         """
-        separation, permutation = self.hparams.separation(
-            outputs.estimates, batch["sources"]
-        )
-        identities = batch["identities"].gather(1, permutation).flatten()
-        entries = batch["entries"].gather(1, permutation).flatten()
-        # As many slots hold a talker in every batch: no count leaves the GPU.
-        count = self.hparams.identities_per_batch * self.hparams.conditions
-        spoken = (identities < 0).int().argsort(stable=True)[:count]  # (N,)
-        embeddings = outputs.embeddings.flatten(0, 1)[spoken]
-        mixtures = torch.div(
-            spoken, self.hparams.sources, rounding_mode="floor"
-        )
-        vectors = self.modules.aggregator(
-            embeddings, identities[spoken], self.hparams.conditions
+        slots = batch["slots"]
+        identities, entries = (
+            batch[name].gather(1, batch["permutation"]).flatten()[slots]
+            for name in ("identities", "entries")
         )
         terms = {
-            "separation": separation,
+            "separation": batch["separation"],
             "contrastive": self.modules.contrastive(
-                embeddings,
-                vectors,
-                identities[spoken],
-                mixtures=mixtures,
-                entries=entries[spoken],
+                outputs.embeddings,
+                self.modules.aggregator(
+                    outputs.embeddings, identities, self.hparams.conditions
+                ),
+                identities,
+                mixtures=torch.div(
+                    slots, self.hparams.sources, rounding_mode="floor"
+                ),
+                entries=entries,
             ),
         }
         if "inventory" in self.modules:
             terms["inventory"] = self.modules.inventory(
-                embeddings, entries[spoken]
+                outputs.embeddings, entries
             )
         return terms
 
