@@ -6,14 +6,20 @@ import torch
 
 from speechbrain_ssl.brains.embedding import EmbeddingBrain
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.losses.csc import voice_similarity
+from speechbrain_ssl.schedules import value_at
+
+LEAST_WEIGHT = 1e-3  # of the separation term: without it the voice decides
 
 
 class CSCBrain(EmbeddingBrain):
     """Mixtures to slots, slots to global vectors, four named terms.
 
     1. The separative encoder gives each mixture's slots a waveform.
-    2. SI-SNR finds which slot holds which source (`separation`).
-    3. Slots that hold a talker are embedded.
+    2. SI-SNR finds which slot holds which source (`separation`), and which
+       are silent. The others are embedded.
+    3. Slots of mixtures are assigned again, by SI-SNR and voice: as
+       waveforms hardly differ at first, SI-SNR alone is a coin.
     4. The aggregator gives the global vector of every identity as each slot
        sees it, and the slot has to pick its own (`contrastive`).
     5. With labels, the slot also picks its row of an inventory (`inventory`;
@@ -102,6 +108,39 @@ class CSCBrain(EmbeddingBrain):
         )
         return slots
 
+    def reassign(self, outputs, batch):
+        """The assignment that is best for both terms, as they are weighted.
+
+        Arguments
+        ---------
+        outputs : Slots
+            Of `embed`.
+        batch : dict
+            `separation` and `permutation` are replaced.
+        """
+        weights = [
+            value_at(
+                self.hparams.loss_weights.get(name, 0), self.optimizer_step
+            )
+            for name in ("contrastive", "separation")
+        ]
+        decibels = weights[0] / max(weights[1], LEAST_WEIGHT)  # of a nat
+        vectors = outputs.embeddings.detach().float()
+        slots = vectors.new_zeros(batch["identities"].numel(), vectors.shape[1])
+        slots[batch["slots"]] = vectors
+        cosines = voice_similarity(
+            slots.unflatten(0, batch["identities"].shape),
+            batch["identities"],
+            batch["permutation"],
+            self.hparams.identities_per_batch,
+        )
+        alpha = self.hparams.contrastive.alpha.detach()
+        batch["separation"], batch["permutation"] = self.hparams.separation(
+            outputs.estimates,
+            batch["sources"],
+            preference=2 * alpha * decibels * cosines,
+        )
+
     def terms(self, outputs, batch):
         """Separation, contrastive and inventory terms.
 
@@ -117,6 +156,7 @@ class CSCBrain(EmbeddingBrain):
         dict
             Name to scalar.
         """
+        self.reassign(outputs, batch)
         slots = batch["slots"]
         identities, entries = (
             batch[name].gather(1, batch["permutation"]).flatten()[slots]

@@ -60,7 +60,10 @@ class SISNRLoss(nn.Module):
         self.most_db = most_db
 
     def forward(
-        self, estimates: torch.Tensor, sources: torch.Tensor
+        self,
+        estimates: torch.Tensor,
+        sources: torch.Tensor,
+        preference: Optional[torch.Tensor] = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and the assignment that gives it.
 
@@ -70,6 +73,9 @@ class SISNRLoss(nn.Module):
             (B, C, T) slot waveforms.
         sources : torch.Tensor
             (B, C, T) clean sources; all zeros where there is none.
+        preference : torch.Tensor, optional
+            (B, slots, sources) decibels that count like SI-SNR in the search,
+            not in the loss.
 
         Returns
         -------
@@ -103,8 +109,56 @@ class SISNRLoss(nn.Module):
         )  # (C!, C)
         slots = torch.arange(count, device=sources.device)
         totals = quality[:, slots, orders].mean(-1)  # (B, C!)
-        best, winner = totals.max(-1)
+        wanted = totals
+        if preference is not None:
+            wanted = totals + preference[:, slots, orders].mean(-1)
+        winner = wanted.argmax(-1)
+        best = totals.gather(1, winner[:, None])
         return -best.mean(), orders[winner]
+
+
+@torch.no_grad()
+def voice_similarity(
+    embeddings: torch.Tensor,
+    identities: torch.Tensor,
+    permutation: torch.Tensor,
+    count: int,
+) -> torch.Tensor:
+    """Cosine of every slot with what its mixture's identities are elsewhere.
+
+    An identity elsewhere is the mean embedding of the slots that hold it in
+    other mixtures. After one training the two voices of a mixture differ long
+    before their waveforms do; this tells which slot holds which.
+
+    Source: the choice of the assignment by speaker vectors is that of
+    Zeghidour, Grangier, "Wavesplit", 2020, arXiv:2002.08933. Whether CSC has
+    it is not known.
+
+    Arguments
+    ---------
+    embeddings : torch.Tensor
+        (B, C, D) unit vectors.
+    identities : torch.Tensor
+        (B, C) of the sources, 0 to `count` - 1; -1 where there is none.
+    permutation : torch.Tensor
+        (B, C) source of each slot, see `SISNRLoss`.
+    count : int
+        P, identities of the batch.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, slots, sources); 0 for mixtures with a silent source.
+    """
+    silent = identities < 0
+    member = F.one_hot(identities.clamp(min=0), count).to(embeddings)
+    member = member.masked_fill(silent[..., None], 0.0)  # (B, C, P)
+    where = permutation.argsort(1)[..., None].expand_as(embeddings)
+    here = embeddings.gather(1, where)  # by source
+    totals = torch.einsum("bcp,bcd->pd", member, here)
+    elsewhere = F.normalize(totals[identities.clamp(min=0)] - here, dim=-1)
+    cosines = torch.einsum("bcd,bsd->bcs", embeddings, elsewhere)
+    return cosines.masked_fill(silent.any(1)[:, None, None], 0.0)
 
 
 class CSCLoss(nn.Module):
@@ -215,13 +269,12 @@ class CSCLoss(nn.Module):
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             speaker_vectors = speaker_vectors.float()
-            alpha = F.softplus(self.raw_scale)
             distances = (embeddings[:, None] - speaker_vectors).square().sum(-1)
             if self.contrast_set == "inventory":
                 distances = self._to_inventory(
                     embeddings, distances, identities
                 )
-            logits = -alpha * distances  # (N, P)
+            logits = -self.alpha * distances  # (N, P)
             if self.contrast_set == "inventory":  # (N, 1 + S), own row twice
                 logits = logits.scatter(1, 1 + entries[:, None], -torch.inf)
                 identities = torch.zeros_like(identities)
@@ -231,6 +284,11 @@ class CSCLoss(nn.Module):
                 absent = together @ member == 0  # (N, P)
                 logits = logits.masked_fill(absent, float("-inf"))
             return F.cross_entropy(logits, identities)
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        """Scale of the squared distances, above 0."""
+        return F.softplus(self.raw_scale)
 
     def _to_inventory(self, embeddings, distances, identities):
         """Distances to the own vector, then to all rows."""
