@@ -6,7 +6,6 @@ import torch
 
 from speechbrain_ssl.brains.embedding import EmbeddingBrain
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.losses.csc import voice_similarity
 from speechbrain_ssl.schedules import value_at
 
 LEAST_WEIGHT = 1e-3  # of the separation term: without it the voice decides
@@ -128,17 +127,14 @@ class CSCBrain(EmbeddingBrain):
         vectors = outputs.embeddings.detach().float()
         slots = vectors.new_zeros(batch["identities"].numel(), vectors.shape[1])
         slots[batch["slots"]] = vectors
-        cosines = voice_similarity(
+        nats = self.hparams.contrastive.preference(
             slots.unflatten(0, batch["identities"].shape),
             batch["identities"],
             batch["permutation"],
             self.hparams.identities_per_batch,
         )
-        alpha = self.hparams.contrastive.alpha.detach()
         batch["separation"], batch["permutation"] = self.hparams.separation(
-            outputs.estimates,
-            batch["sources"],
-            preference=2 * alpha * decibels * cosines,
+            outputs.estimates, batch["sources"], decibels * nats
         )
 
     def terms(self, outputs, batch):

@@ -117,50 +117,6 @@ class SISNRLoss(nn.Module):
         return -best.mean(), orders[winner]
 
 
-@torch.no_grad()
-def voice_similarity(
-    embeddings: torch.Tensor,
-    identities: torch.Tensor,
-    permutation: torch.Tensor,
-    count: int,
-) -> torch.Tensor:
-    """Cosine of every slot with what its mixture's identities are elsewhere.
-
-    An identity elsewhere is the mean embedding of the slots that hold it in
-    other mixtures. After one training the two voices of a mixture differ long
-    before their waveforms do; this tells which slot holds which.
-
-    Source: the choice of the assignment by speaker vectors is that of
-    Zeghidour, Grangier, "Wavesplit", 2020, arXiv:2002.08933. Whether CSC has
-    it is not known.
-
-    Arguments
-    ---------
-    embeddings : torch.Tensor
-        (B, C, D) unit vectors.
-    identities : torch.Tensor
-        (B, C) of the sources, 0 to `count` - 1; -1 where there is none.
-    permutation : torch.Tensor
-        (B, C) source of each slot, see `SISNRLoss`.
-    count : int
-        P, identities of the batch.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, slots, sources); 0 for mixtures with a silent source.
-    """
-    silent = identities < 0
-    member = F.one_hot(identities.clamp(min=0), count).to(embeddings)
-    member = member.masked_fill(silent[..., None], 0.0)  # (B, C, P)
-    where = permutation.argsort(1)[..., None].expand_as(embeddings)
-    here = embeddings.gather(1, where)  # by source
-    totals = torch.einsum("bcp,bcd->pd", member, here)
-    elsewhere = F.normalize(totals[identities.clamp(min=0)] - here, dim=-1)
-    cosines = torch.einsum("bcd,bsd->bcs", embeddings, elsewhere)
-    return cosines.masked_fill(silent.any(1)[:, None, None], 0.0)
-
-
 class CSCLoss(nn.Module):
     """Contrastive separative loss: pick the slot's own global speaker vector.
 
@@ -289,6 +245,52 @@ class CSCLoss(nn.Module):
     def alpha(self) -> torch.Tensor:
         """Scale of the squared distances, above 0."""
         return F.softplus(self.raw_scale)
+
+    @torch.no_grad()
+    def preference(
+        self,
+        embeddings: torch.Tensor,
+        identities: torch.Tensor,
+        permutation: torch.Tensor,
+        count: int,
+    ) -> torch.Tensor:
+        """Which slot sounds like which of its mixture's identities elsewhere.
+
+        Elsewhere is the mean embedding of the slots that hold an identity in
+        other mixtures. Voices heard alone first differ long before waveforms
+        do: their logarithm of f(h, g), but for a constant, can join SI-SNR in
+        the search for the assignment.
+
+        Source: the assignment by speaker vectors is Wavesplit's (Zeghidour,
+        Grangier 2020, arXiv:2002.08933). Whether CSC has it is not known.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            (B, C, D) unit vectors.
+        identities : torch.Tensor
+            (B, C) of the sources, 0 to `count` - 1; -1 where there is none.
+        permutation : torch.Tensor
+            (B, C) source of each slot so far, see `SISNRLoss`.
+        count : int
+            P, identities of the batch.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, slots, sources) nats; 0 for mixtures with a silent source.
+        """
+        silent = identities < 0
+        identities = identities.clamp(min=0)
+        member = F.one_hot(identities, count).to(embeddings)
+        member = member.masked_fill(silent[..., None], 0.0)  # (B, C, P)
+        where = permutation.argsort(1)[..., None].expand_as(embeddings)
+        here = embeddings.gather(1, where)  # by source
+        totals = torch.einsum("bcp,bcd->pd", member, here)
+        elsewhere = F.normalize(totals[identities] - here, dim=-1)
+        cosines = torch.einsum("bcd,bsd->bcs", embeddings, elsewhere)
+        cosines = cosines.masked_fill(silent.any(1)[:, None, None], 0.0)
+        return 2 * self.alpha * cosines
 
     def _to_inventory(self, embeddings, distances, identities):
         """Distances to the own vector, then to all rows."""
