@@ -5,36 +5,27 @@ from typing import Union
 
 
 class Linear:
-    """Straight line from `start` to `end`, constant before and afterwards.
+    """Straight line from `start` to `end`, constant afterwards.
 
     Arguments
     ---------
     start, end : float
         First and last value.
     steps : int
-        Steps of the line; 0: none between `start` and `end`.
-    hold : int
-        Steps at `start` before the line.
+        Steps of the line; 0 gives `end` at once.
 
     Example
     -------
     >>> Linear(0.0, 1.0, 10)(5)
     0.5
-    >>> [Linear(1.0, 0.0, 2, hold=2)(step) for step in range(6)]
-    [1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
 
-    def __init__(self, start: float, end: float, steps: int, hold: int = 0):
-        self.start, self.end = start, end
-        self.steps, self.hold = steps, hold
+    def __init__(self, start: float, end: float, steps: int):
+        self.start, self.end, self.steps = start, end, steps
 
     def __call__(self, step: int) -> float:
         """Value at a step, counted from 0."""
-        done = step - self.hold
-        if self.steps > 0:
-            share = min(1.0, max(0.0, done / self.steps))
-        else:
-            share = float(done >= 0)
+        share = min(1.0, step / self.steps) if self.steps > 0 else 1.0
         return self.start + (self.end - self.start) * share
 
 

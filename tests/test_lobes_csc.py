@@ -104,25 +104,6 @@ def test_batch_and_single_give_the_same_slots(make):
     assert torch.allclose(together.estimates[1], alone.estimates[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [galr, masked_ecapa])
-def test_only_the_slots_asked_for_are_embedded(make):
-    torch.manual_seed(0)
-    encoder = make().eval()
-    mixtures = torch.randn(3, 4000)
-    whole = encoder(mixtures)
-    seen = []
-
-    def spoken(estimates):
-        seen.append(estimates)
-        return torch.tensor([5, 0, 2])
-
-    some = encoder(mixtures, spoken)
-    torch.testing.assert_close(some.estimates, whole.estimates)
-    assert seen[0] is some.estimates
-    expected = whole.embeddings.flatten(0, 1)[[5, 0, 2]]
-    torch.testing.assert_close(some.embeddings, expected)
-
-
 def test_open_masks_return_the_mixture_and_stock_features():
     """With one open mask the slot is the mixture for ear and network."""
     from speechbrain.lobes.features import Fbank

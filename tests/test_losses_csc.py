@@ -9,11 +9,7 @@ from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
-from speechbrain_ssl.losses.csc import (
-    CSCLoss,
-    InventoryLoss,
-    SISNRLoss,
-)
+from speechbrain_ssl.losses.csc import CSCLoss, InventoryLoss, SISNRLoss
 
 
 def slow_si_snr(estimate, source):
@@ -239,61 +235,3 @@ def test_unknown_contrast_set_names_the_choices():
         CSCLoss("batches")
     with pytest.raises(BadInputError, match="inventory_size"):
         CSCLoss("inventory")
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_preference_counts_in_the_search_and_not_in_the_loss(count):
-    torch.manual_seed(count)
-    sources = torch.randn(6, count, 200)
-    estimates = sources + 3 * torch.randn(6, count, 200)
-    preference = 20 * torch.randn(6, count, count)
-    loss, permutation = SISNRLoss()(estimates, sources, preference)
-    values, moved = [], 0
-    for b in range(6):
-        quality = [
-            [slow_si_snr(estimate, source) for source in sources[b]]
-            for estimate in estimates[b]
-        ]
-        orders = list(itertools.permutations(range(count)))
-        plain, wanted = (
-            [
-                sum(quality[s][c] + w * preference[b, s, c] for s, c in pairs)
-                for pairs in (list(enumerate(order)) for order in orders)
-            ]
-            for w in (0.0, 1.0)
-        )
-        best = max(range(len(orders)), key=lambda i: wanted[i])
-        assert permutation[b].tolist() == list(orders[best])
-        values.append(plain[best] / count)
-        moved += plain[best] < max(plain)
-    torch.testing.assert_close(loss, -sum(values) / 6, rtol=1e-4, atol=1e-4)
-    assert moved
-
-
-def test_preference_by_voice_equals_the_slow_loops():
-    torch.manual_seed(0)
-    vectors = F.normalize(torch.randn(7, 2, 5), dim=-1)
-    # four identities: once alone, twice in mixtures, the last twice alone
-    identities = torch.tensor(
-        [[0, -1], [1, -1], [0, 1], [2, 0], [1, 2], [3, -1], [3, -1]]
-    )
-    permutation = torch.tensor([[0, 1], [1, 0]])[[0, 1, 0, 1, 1, 0, 0]]
-    loss = CSCLoss(scale=3.0)
-    found = loss.preference(vectors, identities, permutation, 4)
-    for b in range(7):
-        for slot in range(2):
-            for source in range(2):
-                expected = 0.0
-                if (identities[b] >= 0).all():
-                    others = [
-                        vectors[m, s]
-                        for m in range(7)
-                        for s in range(2)
-                        if m != b
-                        and identities[m, permutation[m, s]]
-                        == identities[b, source]
-                    ]
-                    mean = F.normalize(torch.stack(others).sum(0), dim=0)
-                    expected = 2 * 3.0 * float(vectors[b, slot] @ mean)
-                value = float(found[b, slot, source])
-                assert value == pytest.approx(expected, abs=1e-5)

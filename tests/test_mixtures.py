@@ -80,18 +80,7 @@ def test_single_talkers_follow_a_schedule_over_epochs(rows):
     counts = [
         sampler(rows, single_talker_share=share).singles(e) for e in (1, 2, 3)
     ]
-    assert counts == [[8, 8, 8], [8, 0, 0], [0, 0, 0]]  # 8 of 16 is half
-
-
-def test_at_two_thirds_of_two_conditions_one_is_alone_and_one_mixed(rows):
-    plans = sampler(rows, conditions=2, single_talker_share=2 / 3).plan(1, 0)
-    sizes = [[], []]
-    heard = Counter()
-    for plan in plans:
-        for member in plan.identities:
-            sizes[heard[member]].append(len(plan.rows))
-            heard[member] += 1
-    assert sizes == [[1] * 8, [2] * 8]
+    assert counts == [[8, 8, 8], [4, 2, 2], [0, 0, 0]]  # 8 of 16 is half
 
 
 def test_crops_of_one_long_recording_do_not_overlap(rows):
@@ -206,12 +195,6 @@ def test_augmentation_changes_the_mixture_and_leaves_targets_clean(
     assert not torch.allclose(
         noisy["mixture"], noisy["sources"].sum(0), atol=1e-2
     )
-    spared = MixtureDataset(rows, 2, 4000, augment, augment_mixtures=False)
-    assert torch.equal(spared[plan]["mixture"], clean["mixture"])
-    alone = sampler(rows).plan(1, 0)[0]
-    assert len(plan.rows) == 2 and len(alone.rows) == 1
-    both = MixtureDataset(rows, 2, 4000, augment)
-    assert torch.equal(spared[alone]["mixture"], both[alone]["mixture"])
 
 
 def test_reverberation_equals_direct_convolution(tmp_path):

@@ -53,9 +53,8 @@ class MixtureSampler(EpochSampler):
 
     A batch is R conditions one after the other. In each, every identity
     appears once, with other partners, another crop and another level; no
-    identity meets itself. A share of the mixtures has one talker; these fill
-    the first conditions, so that voices heard alone are what those heard in
-    mixtures are compared with. Crops of one recording do not overlap where it is long enough.
+    identity meets itself. A share of the mixtures has one
+    talker. Crops of one recording do not overlap where it is long enough.
     With several processes each takes its own batches of the same epoch.
 
     Arguments
@@ -189,17 +188,17 @@ class MixtureSampler(EpochSampler):
         Returns
         -------
         list of int
-            R numbers, the first ones the largest; their sum is as near to
-            the share as whole mixtures allow.
+            R numbers; their sum is as near to the share as whole mixtures
+            allow.
         """
         share = value_at(self.single_talker_share, epoch - 1)
         slots = self.identities * self.conditions
         wanted = share * slots / (self.sources - share * (self.sources - 1))
         least = self.identities % self.sources
         groups = round((wanted - least * self.conditions) / self.sources)
-        most = self.identities // self.sources  # of one condition
+        each, more = divmod(max(0, groups), self.conditions)
         return [
-            least + self.sources * min(most, max(0, groups - most * condition))
+            least + self.sources * (each + (condition < more))
             for condition in range(self.conditions)
         ]
 
@@ -277,11 +276,6 @@ class MixtureDataset(torch.utils.data.Dataset):
         T.
     augment : Augment, optional
         Noise and rooms.
-    entries : array of int, optional
-        (rows,) the identity of each row, by default its number.
-    augment_mixtures : bool
-        False: only single talkers get noise and rooms; the others have an
-        interfering talker.
 
     Example
     -------
@@ -304,14 +298,12 @@ class MixtureDataset(torch.utils.data.Dataset):
         crop_samples: int,
         augment: Optional[Augment] = None,
         entries: Optional[np.ndarray] = None,
-        augment_mixtures: bool = True,
     ):
         self.files = rows["wav"].to_numpy()
         self.spans = rows[["start", "stop"]].to_numpy()
         self.entries = np.arange(len(rows)) if entries is None else entries
         self.sources, self.crop_samples = sources, crop_samples
         self.augment = augment or Augment()
-        self.augment_mixtures = augment_mixtures
 
     def __getitem__(self, plan: MixturePlan) -> dict[str, torch.Tensor]:
         """One mixture.
@@ -328,18 +320,15 @@ class MixtureDataset(torch.utils.data.Dataset):
             batch and `entries` (C,) within the corpus; -1 in silent slots.
         """
         generator = np.random.default_rng(plan.seed)
-        augment = self.augment
-        if len(plan.rows) > 1 and not self.augment_mixtures:
-            augment = Augment()
         waves = torch.zeros(1 + self.sources, self.crop_samples)
         mixture, sources = waves[0], waves[1:]
         for slot, row in enumerate(plan.rows):
             wave, now = self._crop(row, plan.starts[slot], generator)
             wanted = 10 ** (plan.gains_db[slot] / 20)
             torch.mul(wave, wanted / now, out=sources[slot])
-            mixture += augment.reverberate(sources[slot], generator)
+            mixture += self.augment.reverberate(sources[slot], generator)
         waves *= PEAK / max(abs(edge) for edge in torch.aminmax(waves))
-        mixture = augment.add_noise(mixture, generator)
+        mixture = self.augment.add_noise(mixture, generator)
         silent = [-1] * (self.sources - len(plan.rows))
         return {
             "mixture": mixture,

@@ -7,7 +7,7 @@ Layers and sizes are not given in what we could read; they follow GALR
 (arXiv:2101.05014) by the same group.
 """
 
-from typing import Callable, NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import AttentiveStatisticsPooling
@@ -30,17 +30,13 @@ class Slots(NamedTuple):
     Arguments
     ---------
     embeddings : torch.Tensor
-        (B, C, D) unit vectors; (N, D) where the encoder was told which.
+        (B, C, D) unit vectors.
     estimates : torch.Tensor
         (B, C, T) waveforms in the same slot order.
     """
 
     embeddings: torch.Tensor
     estimates: torch.Tensor
-
-
-# Estimates (B, C, T) to the numbers (N,) of slots, b * C + c.
-Spoken = Callable[[torch.Tensor], torch.Tensor]
 
 
 class SeparativeEncoder(nn.Module):
@@ -150,23 +146,18 @@ class SeparativeEncoder(nn.Module):
         self.to_embedding = nn.Linear(2 * channels, embedding_dim)
         self.norm = nn.BatchNorm1d(embedding_dim)
 
-    def forward(
-        self, mixtures: torch.Tensor, spoken: Optional[Spoken] = None
-    ) -> Slots:
+    def forward(self, mixtures: torch.Tensor) -> Slots:
         """Separate and embed.
 
         Arguments
         ---------
         mixtures : torch.Tensor
             (B, T) waveforms of one length.
-        spoken : callable, optional
-            Told the estimates, it says which slots to embed; by default all.
 
         Returns
         -------
         Slots
-            Embeddings (B, C, D), or (N, D) with `spoken`, and estimates
-            (B, C, T).
+            Embeddings (B, C, D) and estimates (B, C, T).
         """
         batch, samples = mixtures.shape
         hop = self.window // 2
@@ -187,18 +178,14 @@ class SeparativeEncoder(nn.Module):
         masked = masks * encoded.repeat_interleave(self.sources, dim=0)
         estimates = self.decoder(masked)[:, 0, hop : hop + samples]
         estimates = estimates.reshape(batch, self.sources, samples)
-        if spoken is not None:
-            gated = gated[spoken(estimates)]
-        embeddings = self._embed(gated)
-        if spoken is None:
-            embeddings = embeddings.unflatten(0, (batch, self.sources))
-        return Slots(embeddings, estimates)
+        return Slots(self._embed(gated, batch), estimates)
 
-    def _embed(self, gated):
+    def _embed(self, gated, batch):
         length = gated.shape[-1]
         features = self.speaker(segment(gated, self.segment_frames))
         pooled = self.pooling(overlap_add(features, length))[:, :, 0]
-        return F.normalize(self.norm(self.to_embedding(pooled)), dim=-1)
+        embeddings = F.normalize(self.norm(self.to_embedding(pooled)), dim=-1)
+        return embeddings.reshape(batch, self.sources, -1)
 
 
 class SeparativeECAPA(nn.Module):
@@ -308,23 +295,18 @@ class SeparativeECAPA(nn.Module):
         self.activation = nn.PReLU()
         self.to_masks = nn.Linear(channels, (sources + 1) * n_mels)
 
-    def forward(
-        self, mixtures: torch.Tensor, spoken: Optional[Spoken] = None
-    ) -> Slots:
+    def forward(self, mixtures: torch.Tensor) -> Slots:
         """Separate and embed.
 
         Arguments
         ---------
         mixtures : torch.Tensor
             (B, T) waveforms of one length.
-        spoken : callable, optional
-            Told the estimates, it says which slots to embed; by default all.
 
         Returns
         -------
         Slots
-            Embeddings (B, C, D), or (N, D) with `spoken`, and estimates
-            (B, C, T).
+            Embeddings (B, C, D) and estimates (B, C, T).
         """
         batch, samples = mixtures.shape
         with torch.autocast(device_type=mixtures.device.type, enabled=False):
@@ -340,12 +322,9 @@ class SeparativeECAPA(nn.Module):
             levels = 20 * torch.log10(masks.float().clamp(min=self.floor))
             slots = (features[:, None] + levels).flatten(0, 1)
             slots = slots - slots.mean(1, keepdim=True)
-        if spoken is not None:
-            slots = slots[spoken(estimates)]
-        embeddings = F.normalize(self.embedding_model(slots)[:, 0], dim=-1)
-        if spoken is None:
-            embeddings = embeddings.unflatten(0, (batch, self.sources))
-        return Slots(embeddings, estimates)
+        embeddings = self.embedding_model(slots)[:, 0]
+        embeddings = F.normalize(embeddings, dim=-1)
+        return Slots(embeddings.reshape(batch, self.sources, -1), estimates)
 
     def _masks(self, features):
         batch, frames, bands = features.shape

@@ -60,10 +60,7 @@ class SISNRLoss(nn.Module):
         self.most_db = most_db
 
     def forward(
-        self,
-        estimates: torch.Tensor,
-        sources: torch.Tensor,
-        preference: Optional[torch.Tensor] = None,
+        self, estimates: torch.Tensor, sources: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and the assignment that gives it.
 
@@ -73,9 +70,6 @@ class SISNRLoss(nn.Module):
             (B, C, T) slot waveforms.
         sources : torch.Tensor
             (B, C, T) clean sources; all zeros where there is none.
-        preference : torch.Tensor, optional
-            (B, slots, sources) decibels that count like SI-SNR in the search,
-            not in the loss.
 
         Returns
         -------
@@ -109,11 +103,7 @@ class SISNRLoss(nn.Module):
         )  # (C!, C)
         slots = torch.arange(count, device=sources.device)
         totals = quality[:, slots, orders].mean(-1)  # (B, C!)
-        wanted = totals
-        if preference is not None:
-            wanted = totals + preference[:, slots, orders].mean(-1)
-        winner = wanted.argmax(-1)
-        best = totals.gather(1, winner[:, None])
+        best, winner = totals.max(-1)
         return -best.mean(), orders[winner]
 
 
@@ -225,12 +215,13 @@ class CSCLoss(nn.Module):
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             speaker_vectors = speaker_vectors.float()
+            alpha = F.softplus(self.raw_scale)
             distances = (embeddings[:, None] - speaker_vectors).square().sum(-1)
             if self.contrast_set == "inventory":
                 distances = self._to_inventory(
                     embeddings, distances, identities
                 )
-            logits = -self.alpha * distances  # (N, P)
+            logits = -alpha * distances  # (N, P)
             if self.contrast_set == "inventory":  # (N, 1 + S), own row twice
                 logits = logits.scatter(1, 1 + entries[:, None], -torch.inf)
                 identities = torch.zeros_like(identities)
@@ -240,57 +231,6 @@ class CSCLoss(nn.Module):
                 absent = together @ member == 0  # (N, P)
                 logits = logits.masked_fill(absent, float("-inf"))
             return F.cross_entropy(logits, identities)
-
-    @property
-    def alpha(self) -> torch.Tensor:
-        """Scale of the squared distances, above 0."""
-        return F.softplus(self.raw_scale)
-
-    @torch.no_grad()
-    def preference(
-        self,
-        embeddings: torch.Tensor,
-        identities: torch.Tensor,
-        permutation: torch.Tensor,
-        count: int,
-    ) -> torch.Tensor:
-        """Which slot sounds like which of its mixture's identities elsewhere.
-
-        Elsewhere is the mean embedding of the slots that hold an identity in
-        other mixtures. Voices heard alone first differ long before waveforms
-        do: their logarithm of f(h, g), but for a constant, can join SI-SNR in
-        the search for the assignment.
-
-        Source: the assignment by speaker vectors is Wavesplit's (Zeghidour,
-        Grangier 2020, arXiv:2002.08933). Whether CSC has it is not known.
-
-        Arguments
-        ---------
-        embeddings : torch.Tensor
-            (B, C, D) unit vectors.
-        identities : torch.Tensor
-            (B, C) of the sources, 0 to `count` - 1; -1 where there is none.
-        permutation : torch.Tensor
-            (B, C) source of each slot so far, see `SISNRLoss`.
-        count : int
-            P, identities of the batch.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, slots, sources) nats; 0 for mixtures with a silent source.
-        """
-        silent = identities < 0
-        identities = identities.clamp(min=0)
-        member = F.one_hot(identities, count).to(embeddings)
-        member = member.masked_fill(silent[..., None], 0.0)  # (B, C, P)
-        where = permutation.argsort(1)[..., None].expand_as(embeddings)
-        here = embeddings.gather(1, where)  # by source
-        totals = torch.einsum("bcp,bcd->pd", member, here)
-        elsewhere = F.normalize(totals[identities] - here, dim=-1)
-        cosines = torch.einsum("bcd,bsd->bcs", embeddings, elsewhere)
-        cosines = cosines.masked_fill(silent.any(1)[:, None, None], 0.0)
-        return 2 * self.alpha * cosines
 
     def _to_inventory(self, embeddings, distances, identities):
         """Distances to the own vector, then to all rows."""
