@@ -11,6 +11,7 @@ import torch
 from speechbrain.utils.checkpoints import (
     Checkpoint,
     Checkpointer,
+    ckpt_recency,
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
@@ -67,7 +68,8 @@ class SafeCheckpointer(Checkpointer):
         The latest of those whose validation EER is within one standard error
         of the lowest: among few trials an early epoch is often the lowest by
         chance, and the last one has had all of the training and its lowest
-        learning rate. Without validation the lowest training loss.
+        learning rate. Without validation the lowest training loss. `rank`
+        keeps it while training goes on.
 
         Source: the rule of one standard error, Breiman, Friedman, Olshen,
         Stone, "Classification and Regression Trees", 1984.
@@ -87,6 +89,23 @@ class SafeCheckpointer(Checkpointer):
             max_key="epoch",
             ckpt_predicate=lambda one: one.meta.get("valid_eer", 1.0) <= most,
         )
+
+    def rank(self, checkpoint: Checkpoint) -> tuple[bool, float]:
+        """Importance for `save_and_keep_only`: the chosen one, then the latest.
+
+        Arguments
+        ---------
+        checkpoint : Checkpoint
+            One of the folder.
+
+        Returns
+        -------
+        tuple of bool and float
+            The higher, the longer it is kept.
+        """
+        chosen = self.chosen()
+        stands = chosen is not None and checkpoint.path == chosen.path
+        return stands, ckpt_recency(checkpoint)
 
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()

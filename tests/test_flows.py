@@ -57,6 +57,24 @@ def test_a_run_leaves_metrics_scores_and_pictures(trained, capsys):
     )
 
 
+def test_an_epoch_within_the_error_of_the_lowest_is_kept_and_reported(
+    small_corpus, tmp_path, monkeypatch
+):
+    from speechbrain_ssl.brains.csc import CSCBrain
+    from speechbrain_ssl.pretrained import Pretrained
+
+    rates = iter([0.06, 0.07, 0.9, 0.9])
+    monkeypatch.setattr(
+        CSCBrain, "_validate", lambda self: {"valid_eer": next(rates)}
+    )
+    out = tmp_path / "run"
+    assert train.main(options(small_corpus, out, "--number_of_epochs=4")) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["best_epoch"] == 2
+    assert len(list((out / "save").iterdir())) == 3  # lowest, chosen, last
+    assert Pretrained(out).checkpoints[0].meta["epoch"] == 2
+
+
 def test_a_finished_run_says_so_and_changes_nothing(
     trained, small_corpus, capsys
 ):

@@ -337,6 +337,7 @@ class EmbeddingBrain(sb.Brain):
             meta=meta,
             num_to_keep=getattr(self.hparams, "checkpoints_kept", 1),
             min_keys=[self.criterion],
+            importance_keys=[self.checkpointer.rank],
         )
         self.judge(self.past())
 
