@@ -133,36 +133,26 @@ sirs_db: [0]
 bootstrap: 20
 corpora:
     small: {folder: !ref <data_folder>, interferers: small}
+tiny:
+    number_of_epochs: 1
+    steps_per_epoch: 2
+    split_ratio: [75, 25]
+    workers: 0
+    n_mels: 40
+    embedding_dim: 16
+    channels: [8, 8, 8, 8, 24]
+    batch_size: 8
 methods:
     NT-Xent:
         yaml: hparams/ntxent.yaml
         seeds: 2
-        with:
-            number_of_epochs: 1
-            steps_per_epoch: 2
-            split_ratio: [75, 25]
-            workers: 0
-            n_mels: 40
-            embedding_dim: 16
-            channels: [8, 8, 8, 8, 24]
-            batch_size: 8
-            long_seconds: 0.5
-            short_seconds: 0.25
-        on: {small: {}}
+        with: !ref <tiny>
+        on: {small: {long_seconds: 0.5, short_seconds: 0.25}}
     NT-Xent, then AAM-SupCon:
         yaml: hparams/aam_supcon.yaml
         start: NT-Xent
-        with:
-            number_of_epochs: 1
-            steps_per_epoch: 2
-            split_ratio: [75, 25]
-            workers: 0
-            n_mels: 40
-            embedding_dim: 16
-            channels: [8, 8, 8, 8, 24]
-            batch_size: 8
-            crop_seconds: 0.5
-        on: {small: {}}
+        with: !ref <tiny>
+        on: {small: {crop_seconds: 0.5}}
 """
 
 
