@@ -44,7 +44,7 @@ from speechbrain_ssl.evaluation.metrics import (
 )
 from speechbrain_ssl.evaluation.normalisation import speaker_means
 from speechbrain_ssl.evaluation.plda import PLDA
-from speechbrain_ssl.evaluation.scoring import Cosine, Scorer, loudest, unit
+from speechbrain_ssl.evaluation.scoring import Cosine, Scorer, loudest
 from speechbrain_ssl.evaluation.table import embed_to_table
 from speechbrain_ssl.evaluation.verification import (
     TrialList,
@@ -215,11 +215,14 @@ def _setting(hparams, model: Model, device, tables: Path) -> Setting:
         elif hparams["subtract_mean"]:
             width = cohort.shape[1] // (6 if pieces else 1)
             backend = Cosine(cohort[:, :width].mean(0))
-        if hparams["cohort_of"] == "speakers":
-            cohort = speaker_means(unit(cohort), speakers).astype(np.float32)
+    if pieces:
+        backend = TwoPart(backend)
+    if cohort is not None and hparams["cohort_of"] == "speakers":
+        means = speaker_means(backend.prepare(cohort), speakers)
+        cohort = backend.restore(means).astype(np.float32)
     return Setting(
         Scorer(
-            TwoPart(backend) if pieces else backend,
+            backend,
             hparams["score_norm"],
             cohort,
             hparams["cohort_top"],

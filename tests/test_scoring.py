@@ -7,6 +7,7 @@ from speechbrain.processing import PLDA_LDA
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation import normalisation
 from speechbrain_ssl.evaluation.embed import Embeddings
+from speechbrain_ssl.evaluation.enrolment import Setting, TwoPart, enrol_models
 from speechbrain_ssl.evaluation.normalisation import speaker_means
 from speechbrain_ssl.evaluation.plda import PLDA
 from speechbrain_ssl.evaluation.scoring import Cosine, Scorer, pair_scores
@@ -119,7 +120,7 @@ def trained():
     ours, theirs = PLDA(vectors, labels, rank=3), PLDA_LDA.PLDA(rank_f=3)
     names = np.array([f"s{label}" for label in labels])
     rows = np.arange(len(labels))
-    theirs.plda(container(ours._prepare(vectors), names, rows))
+    theirs.plda(container(ours.prepare(vectors), names, rows))
     return vectors, ours, theirs
 
 
@@ -127,7 +128,7 @@ def test_plda_scores_are_speechbrains(trained):
     vectors, ours, theirs = trained
     rows = np.arange(0, 60, 6)
     names = np.array([f"u{row}" for row in rows])
-    side = container(ours._prepare(vectors), names, rows)
+    side = container(ours.prepare(vectors), names, rows)
     scores = PLDA_LDA.fast_PLDA_scoring(
         side,
         side,
@@ -152,7 +153,7 @@ def test_plda_scores_are_the_ratio_of_two_gaussians(trained):
         return -(size + vector @ np.linalg.solve(covariance, vector)) / 2
 
     for i, j in [(0, 1), (0, 7), (12, 90)]:
-        one, two = ours._prepare(vectors[[i, j]]) - theirs.mean
+        one, two = ours.prepare(vectors[[i, j]]) - theirs.mean
         expected = density(np.append(one, two), joint)
         expected -= density(one, total) + density(two, total)
         given = ours.enrol(vectors[i]) @ ours.test(vectors[j])
@@ -196,3 +197,52 @@ def test_embeddings_of_several_dimensions_are_refused():
 def test_plda_of_too_few_embeddings_is_refused():
     with pytest.raises(BadInputError, match="2 problems"):
         PLDA(np.ones((3, 6)), np.arange(3))
+
+
+def backends(vectors, labels):
+    """All backends, trained on vectors that may be of any length."""
+    mean = vectors.mean(0)
+    parted = TwoPart(Cosine(vectors[:, :4].mean(0)), parts=2)
+    return [Cosine(), Cosine(mean), PLDA(vectors, labels, rank=3), parted]
+
+
+def mean_models(backend, vectors, members):
+    setting = Setting(Scorer(backend))
+    cuts = Embeddings(vectors[:, None], np.ones((len(vectors), 1)))
+    return enrol_models(None, None, members, cuts, setting, "cpu")
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_the_mean_of_one_cut_is_that_cut(kind):
+    vectors, labels = speakers_of(40, 6)
+    backend = backends(vectors, labels)[kind]
+    alone = mean_models(backend, vectors, [[row] for row in range(9)])
+    given, expected = (
+        backend.enrol(some) for some in (alone.vectors[:, 0], vectors[:9])
+    )
+    np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_the_length_of_embeddings_does_not_count(kind):
+    vectors, labels = speakers_of(40, 6)
+    members = [np.flatnonzero(labels == label) for label in range(8)]
+    tests = np.arange(100, 140)
+    scores = []
+    for scale in (1, 30):
+        ours = scale * vectors
+        backend = backends(ours, labels)[kind]
+        models = mean_models(backend, ours, members).vectors[:, 0]
+        scores.append(backend.enrol(models) @ backend.test(ours[tests]).T)
+    np.testing.assert_allclose(*scores, rtol=1e-3, atol=1e-3)
+
+
+def test_a_mean_is_taken_of_centred_cuts_of_length_one():
+    vectors, mean = DRAW.normal(size=(5, 6)), DRAW.normal(size=6)
+    models = mean_models(Cosine(mean), vectors, [[0, 1, 2], [3, 4]]).vectors
+    centred = vectors - mean
+    directions = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    for model, own in zip(models[:, 0], ([0, 1, 2], [3, 4])):
+        assert Cosine(mean).enrol(model) @ directions[0] == pytest.approx(
+            cosine(directions[own].sum(0), directions[0]), abs=1e-6
+        )

@@ -33,7 +33,8 @@ class Setting(NamedTuple):
         Backend and normalisation; by default the plain cosine.
     enrolment : str
         Of a model with several cuts: their audio `joined`, the `mean` of
-        their embeddings, or what `aggregator` makes of them.
+        their embeddings as the backend prepares them, or what `aggregator`
+        makes of them.
     aggregator : callable, optional
         (K, D) unit vectors to (D,), such as
         `CrossConditionAggregator.enrol`.
@@ -89,6 +90,14 @@ class TwoPart:
     def __init__(self, backend: Backend, parts: int = PIECES + 1):
         self.backend, self.parts = backend, parts
 
+    def prepare(self, vectors: np.ndarray) -> np.ndarray:
+        """(..., parts * D) to (..., parts * D')."""
+        return self._each(vectors, self.backend.prepare)
+
+    def restore(self, prepared: np.ndarray) -> np.ndarray:
+        """(..., parts * D') to (..., parts * D)."""
+        return self._each(prepared, self.backend.restore)
+
     def enrol(self, vectors: np.ndarray) -> np.ndarray:
         """(..., parts * D) to (..., 2 * D')."""
         return self._halves(vectors, self.backend.enrol)
@@ -97,8 +106,14 @@ class TwoPart:
         """(..., parts * D) to (..., 2 * D')."""
         return self._halves(vectors, self.backend.test)
 
-    def _halves(self, vectors, prepare):
-        parts = prepare(vectors.reshape(*vectors.shape[:-1], self.parts, -1))
+    def _each(self, vectors, change):
+        shape = vectors.shape[:-1]
+        return change(vectors.reshape(*shape, self.parts, -1)).reshape(
+            *shape, -1
+        )
+
+    def _halves(self, vectors, change):
+        parts = change(vectors.reshape(*vectors.shape[:-1], self.parts, -1))
         halves = [parts[..., 0, :], parts[..., 1:, :].mean(-2)]
         return np.concatenate(halves, axis=-1) / np.sqrt(2)
 
@@ -183,10 +198,13 @@ def enrol_models(
         waves = JoinedCuts(rows, members)
         samples = setting.piece_samples
         return embed_in_parts(encoder, waves, device, samples, "enrolment")
-    cuts = unit(loudest(table))
+    cuts, backend = loudest(table), setting.scorer.backend
     if how == "mean":
-        vectors = np.stack([cuts[own].mean(0) for own in members])
+        cuts = backend.prepare(cuts)
+        means = np.stack([cuts[own].mean(0) for own in members])
+        vectors = backend.restore(means).astype(np.float32)
     else:
+        cuts = unit(cuts)
         with torch.no_grad():
             vectors = np.stack(
                 [

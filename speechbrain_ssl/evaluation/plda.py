@@ -4,6 +4,7 @@ import numpy as np
 from speechbrain.processing import PLDA_LDA
 
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.evaluation.scoring import unit
 
 
 class PLDA:
@@ -73,11 +74,12 @@ class PLDA:
         values, axes = np.linalg.eigh(np.cov(vectors.T, bias=True))
         kept = values > 1e-10 * values.max()  # a constant feature has none
         self.whitening = axes[:, kept] / np.sqrt(values[kept])
+        self.unwhitening = (axes[:, kept] * np.sqrt(values[kept])).T
         model = PLDA_LDA.PLDA(
             rank_f=min(rank, int(kept.sum()), len(counts) - 1),
             nb_iter=iterations,
         )
-        model.plda(_Statistics(self._prepare(vectors), codes, counts))
+        model.plda(_Statistics(self.prepare(vectors), codes, counts))
         self.mean = model.mean
         self._set_score(model.F, model.Sigma)
 
@@ -95,13 +97,17 @@ class PLDA:
             np.linalg.slogdet(total)[1] - np.linalg.slogdet(joint)[1] / 2
         )
 
-    def _prepare(self, vectors):
+    def prepare(self, vectors: np.ndarray) -> np.ndarray:
+        """Centred, whitened vectors of length one, (..., D) to (..., D')."""
         whitened = (vectors - self.centre) @ self.whitening
-        norms = np.linalg.norm(whitened, axis=-1, keepdims=True)
-        return whitened / np.maximum(norms, 1e-12)
+        return unit(whitened)
+
+    def restore(self, prepared: np.ndarray) -> np.ndarray:
+        """Embeddings, (..., D') to (..., D)."""
+        return prepared @ self.unwhitening + self.centre
 
     def _parts(self, vectors):
-        centred = self._prepare(vectors) - self.mean
+        centred = self.prepare(vectors) - self.mean
         own = np.einsum("...d,...d->...", centred @ self.own, centred)
         return centred, own[..., None], np.ones((*own.shape, 1))
 

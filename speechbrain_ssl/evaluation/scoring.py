@@ -114,7 +114,17 @@ def _renumbered(rows, size):
 
 
 class Backend(Protocol):
-    """Vectors of both sides whose inner product is the score."""
+    """Vectors of both sides whose inner product is the score.
+
+    Embeddings may have any length, so recordings are averaged as `prepare`
+    makes them: centred where the backend centres, then of length one.
+    """
+
+    def prepare(self, vectors: np.ndarray) -> np.ndarray:
+        """(..., D) embeddings to what their means are taken of."""
+
+    def restore(self, prepared: np.ndarray) -> np.ndarray:
+        """To embeddings that `prepare` takes there again, up to length."""
 
     def enrol(self, vectors: np.ndarray) -> np.ndarray:
         """(..., D) embeddings to vectors of enrolment models."""
@@ -140,11 +150,15 @@ class Cosine:
     def __init__(self, mean: Optional[np.ndarray] = None):
         self.mean = mean
 
-    def enrol(self, vectors: np.ndarray) -> np.ndarray:
+    def prepare(self, vectors: np.ndarray) -> np.ndarray:
         """Unit vectors."""
         return unit(vectors if self.mean is None else vectors - self.mean)
 
-    test = enrol
+    enrol = test = prepare
+
+    def restore(self, prepared: np.ndarray) -> np.ndarray:
+        """(..., D) embeddings."""
+        return prepared if self.mean is None else prepared + self.mean
 
 
 class Scorer:
