@@ -143,16 +143,16 @@ def _complete(saved):
 class RandomState:
     """State of all random generators, restored when training goes on.
 
-    Making a loader's iterator draws from torch's generator after recovery,
-    so loading only keeps the state; `restore`, called at the first batch,
-    puts it in force.
+    Loading only keeps the state: making a loader's iterator draws from
+    torch's generator after recovery. `restore`, called before an epoch and at
+    its first batch, puts it in force where it was saved.
 
     Differs from bit-identical in one case: with several processes only the
     main one's state is saved.
     """
 
     def __init__(self):
-        self.loaded = None
+        self.loaded = self.end_of_epoch = None
 
     @mark_as_saver
     def save(self, path):
@@ -173,10 +173,18 @@ class RandomState:
     def load(self, path, end_of_epoch):
         """Read a state without putting it in force."""
         self.loaded = torch.load(path, weights_only=True)
+        self.end_of_epoch = end_of_epoch
 
-    def restore(self) -> None:
-        """Put a loaded state in force, once."""
-        if self.loaded is None:
+    def restore(self, end_of_epoch: bool) -> None:
+        """Put a loaded state in force, once.
+
+        Arguments
+        ---------
+        end_of_epoch : bool
+            Whether an epoch is about to start: a state saved at the end of
+            one; otherwise one saved within.
+        """
+        if self.loaded is None or self.end_of_epoch != end_of_epoch:
             return
         version, words, gauss = self.loaded["python"]
         random.setstate((version, tuple(words), gauss))
@@ -184,7 +192,8 @@ class RandomState:
         np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
         torch.set_rng_state(self.loaded["torch"])
         if self.loaded["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(self.loaded["cuda"])
+            here = torch.cuda.device_count()
+            torch.cuda.set_rng_state_all(self.loaded["cuda"][:here])
         self.loaded = None
 
 

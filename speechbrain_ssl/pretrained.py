@@ -225,9 +225,13 @@ def _fetched(source: str, device: str) -> Any:
 
 
 def _chosen(checkpointer, average):
+    """The chosen checkpoint, or the last ones as far as none is missing."""
     if average > 1:
-        return checkpointer.find_checkpoints(
-            max_key="epoch", max_num_checkpoints=average
-        )
+        found = checkpointer.find_checkpoints(max_key="epoch")
+        return [
+            one
+            for back, one in enumerate(found[:average])
+            if one.meta["epoch"] == found[0].meta["epoch"] - back
+        ]
     chosen = checkpointer.chosen()
     return [chosen] if chosen else []

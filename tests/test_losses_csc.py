@@ -148,7 +148,7 @@ def test_mixture_contrast_set_holds_only_talkers_of_the_same_mixture():
     assert torch.allclose(loss, oracle, atol=1e-5)
 
 
-def test_inventory_contrast_set_replaces_all_vectors_but_the_own():
+def test_inventory_replaces_all_vectors_but_the_own_and_follows_them():
     embeddings, vectors, labels = batch()
     entries = labels + 3
     loss_fn = CSCLoss("inventory", 4.0, inventory_size=9, embedding_dim=6)
@@ -164,6 +164,13 @@ def test_inventory_contrast_set_replaces_all_vectors_but_the_own():
             if s != entries[i]
         ]
         total = total + torch.stack([own, *others]).logsumexp(0) - own
+        rows = torch.stack(
+            [
+                -scale * ((vectors[i, labels[i]] - row) ** 2).sum()
+                for row in table
+            ]
+        )
+        total = total + rows.logsumexp(0) - rows[entries[i]]
     torch.testing.assert_close(loss, total / 8)
     wanted = [embeddings, vectors, loss_fn.inventory, loss_fn.raw_scale]
     gradients = torch.autograd.grad(loss, wanted)
@@ -179,13 +186,37 @@ def test_one_identity_gives_zero_for_any_embedding():
     assert loss.item() == pytest.approx(0, abs=1e-7)
 
 
-def test_bound_never_exceeds_the_log_of_the_contrast_set():
-    for name, size in (("batch", 16), ("mixture", 2)):
-        bound = CSCLoss(name).bound(0.0, identities=16, sources=2)
-        assert bound == pytest.approx(math.log(size))
-        assert CSCLoss(name).bound(0.3, 16, 2) == pytest.approx(bound - 0.3)
-    inventory = CSCLoss("inventory", inventory_size=50, embedding_dim=4)
-    assert inventory.bound(0.0, 16, 2) == pytest.approx(math.log(50))
+def test_constant_embeddings_carry_no_information():
+    """Of single talkers too, whose mixture is a contrast set of one."""
+    constant = torch.zeros(8, 6)
+    constant[:, 0] = 1.0
+    vectors = constant[:, None].expand(-1, 4, -1)
+    labels = torch.arange(8) % 4
+    mixtures = torch.tensor([0, 0, 1, 1, 2, 3, 4, 5])
+    sizes = {"batch": 8 * [4], "mixture": 4 * [2] + 4 * [1]}
+    for name, contrast in sizes.items():
+        loss_fn = CSCLoss(name)
+        loss = loss_fn(constant, vectors, labels, mixtures=mixtures)
+        expected = sum(math.log(size) for size in contrast) / 8
+        assert loss_fn.log_set.item() == pytest.approx(expected)
+        assert loss.item() == pytest.approx(expected)
+
+
+def test_no_table_makes_a_constant_embedding_informative():
+    loss_fn = CSCLoss("inventory", inventory_size=50, embedding_dim=4)
+    constant = torch.zeros(50, 4)
+    constant[:, 0] = 1.0
+    with torch.no_grad():  # as far away as can be, or as near
+        for side in (-1.0, 1.0):
+            loss_fn.inventory.copy_(side * constant)
+            loss = loss_fn(
+                constant,
+                constant[:, None],
+                torch.zeros(50, dtype=torch.long),
+                entries=torch.arange(50),
+            )
+            assert loss_fn.log_set.item() == pytest.approx(math.log(50))
+            assert loss.item() > math.log(50) - 1e-4
 
 
 def test_mean_aggregation_gives_the_leave_one_out_centroid_softmax():

@@ -33,9 +33,7 @@ class AAMBrain(EmbeddingBrain):
     def on_fit_batch_start(self, batch, should_step):
         """Also set the margin of this step."""
         super().on_fit_batch_start(batch, should_step)
-        self.hparams.aam.margin = value_at(
-            self.hparams.margin, self.optimizer_step
-        )
+        self.hparams.aam.margin = value_at(self.hparams.margin, self.progress)
 
 
 class AAMSupConBrain(AAMBrain):
@@ -51,6 +49,8 @@ class AAMSupConBrain(AAMBrain):
     def terms(self, outputs, batch):
         """Also log what an anchor of the contrastive term meets."""
         terms = super().terms(outputs, batch)
+        if "supcon" not in terms:
+            return terms
         for name in ("positives", "negatives", "floor"):
             self.add(f"supcon_{name}", getattr(self.hparams.supcon, name))
         return terms

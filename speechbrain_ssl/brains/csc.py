@@ -1,9 +1,13 @@
 """Contrastive Separative Coding: the training step."""
 
+import logging
+
 import torch
 
 from speechbrain_ssl.brains.embedding import EmbeddingBrain
 from speechbrain_ssl.checks import refuse
+
+logger = logging.getLogger(__name__)
 
 
 class CSCBrain(EmbeddingBrain):
@@ -53,6 +57,12 @@ class CSCBrain(EmbeddingBrain):
             ],
             f"Set --inventory_size={count}.",
         )
+        aggregation = getattr(self.hparams.aggregator, "aggregation", None)
+        if aggregation == "attention" and self.hparams.conditions == 2:
+            logger.warning(
+                "conditions is 2: attention over the one other condition is "
+                "no attention, and its weights are not trained; 3 or 4 are"
+            )
         super().on_fit_start()
 
     def embed(self, batch):
@@ -110,6 +120,7 @@ class CSCBrain(EmbeddingBrain):
                 entries=entries[spoken],
             ),
         }
+        self.add("log_contrast_set", self.hparams.contrastive.log_set)
         if "inventory" in self.modules:
             terms["inventory"] = self.modules.inventory(
                 embeddings, entries[spoken]
@@ -118,9 +129,5 @@ class CSCBrain(EmbeddingBrain):
 
     def notes(self, terms):
         """The mutual-information bound in nats."""
-        bound = self.hparams.contrastive.bound(
-            terms["contrastive"],
-            self.hparams.identities_per_batch,
-            self.hparams.sources,
-        )
+        bound = terms["log_contrast_set"] - terms["contrastive"]
         return {"information_bound": bound}

@@ -41,6 +41,12 @@ class DINOBrain(EmbeddingBrain):
     TERMS = ("dino", "variance", "covariance")
     EVALUATED = "teacher"
 
+    def __init__(self, modules, opt_class, hparams, *rest, **more):
+        super().__init__(modules, opt_class, hparams, *rest, **more)
+        if hparams.get("embedding_weights"):  # the copy was made before
+            student = hparams["encoder"].state_dict()
+            hparams["teacher"].encoder.load_state_dict(student)
+
     def on_fit_start(self):
         """Check the schedules, then start."""
         momentum = self.hparams.teacher_momentum
@@ -113,9 +119,7 @@ class DINOBrain(EmbeddingBrain):
         """
         embeddings, logits, watched, teacher = outputs
         dino = self.modules.dino
-        temperature = value_at(
-            self.hparams.teacher_temperature, self.optimizer_step
-        )
+        temperature = value_at(self.hparams.teacher_temperature, self.progress)
         terms = {"dino": dino(logits, teacher, temperature)}
         self.add("teacher_entropy", dino.entropy)
         self.watch.add(dino.winners, watched[0])
@@ -127,7 +131,7 @@ class DINOBrain(EmbeddingBrain):
 
     def optimizers_step(self):
         """Keep the prototypes as they are at first, then step."""
-        if self.optimizer_step < self.hparams.prototype_freeze_steps:
+        if self.progress < self.hparams.prototype_freeze_steps:
             for weight in self.hparams.head.prototypes.parameters():
                 weight.grad = None
         super().optimizers_step()
@@ -138,7 +142,7 @@ class DINOBrain(EmbeddingBrain):
             self.hparams.teacher.follow(
                 self.hparams.encoder,
                 self.hparams.head,
-                value_at(self.hparams.teacher_momentum, self.optimizer_step),
+                value_at(self.hparams.teacher_momentum, self.progress),
             )
 
     def notes(self, terms):

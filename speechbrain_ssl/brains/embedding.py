@@ -9,10 +9,9 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.train_logger import TensorboardLogger
-from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
 
 from speechbrain_ssl.brains.start import start_from
+from speechbrain_ssl.brains.step import StepBrain
 from speechbrain_ssl.checkpoints import RandomState
 from speechbrain_ssl.checks import nearest, refuse
 from speechbrain_ssl.dataio.files import write_json
@@ -23,10 +22,7 @@ from speechbrain_ssl.schedules import value_at
 logger = logging.getLogger(__name__)
 
 
-LOG_STEPS = 50  # between two readings of the loss from the device
-
-
-class EmbeddingBrain(sb.Brain):
+class EmbeddingBrain(StepBrain):
     """Training of an embedding, its validation and its checkpoints.
 
     A method overrides `embed` (batch to training outputs) and, when its step
@@ -102,15 +98,17 @@ class EmbeddingBrain(sb.Brain):
             for name in self.MODULES_NEEDED
             if name not in modules
         ]
-        known = self.TERMS or [name for name in modules if name != "encoder"]
+        given = {*modules, *hparams}
+        known = [name for name in self.TERMS if name in given]
+        known = known or [name for name in modules if name != "encoder"]
         problems += [
             f"the YAML has no '{name}'{nearest(name, hparams)}"
             for name in self.HPARAMS_NEEDED
             if name not in hparams
         ]
         problems += [
-            f"loss_weights names '{name}', which {type(self).__name__} has "
-            f"not{nearest(name, known)}; it has {', '.join(known)}"
+            f"loss_weights names '{name}', which this {type(self).__name__} "
+            f"has not{nearest(name, known)}; it has {', '.join(known)}"
             for name in hparams.get("loss_weights", ())
             if name not in known
         ]
@@ -161,123 +159,15 @@ class EmbeddingBrain(sb.Brain):
         total = 0.0
         for name, value in self.terms(predictions, batch).items():
             weight = self.hparams.loss_weights.get(name, 0.0)
-            total = total + value_at(weight, self.optimizer_step) * value
+            total = total + value_at(weight, self.progress) * value
             self.add(name, value)
         self.add("loss", total)
         return total
 
-    def add(self, name: str, value: torch.Tensor) -> None:
-        """Sum a scalar for the epoch's mean; it stays on the device.
-
-        Arguments
-        ---------
-        name : str
-            Of the figure in the log.
-        value : torch.Tensor
-            Scalar; what is not finite counts as 0.
-        """
-        value = value.detach()
-        finite = torch.isfinite(value)
-        value = torch.where(finite, value, 0.0)
-        self.sums[name] = self.sums.get(name, 0.0) + value
-        if name == "loss" and self.scaler.is_enabled():
-            self.nonfinite = self.nonfinite + ~finite  # else `clip` counts
-
-    def _wrap_distributed(self):
-        """As in SpeechBrain, but on CPU, where torch cannot synchronise batch
-        norm, each process keeps the statistics of its own batches.
-        """
-        if not self.distributed_launch or self.device_type != "cpu":
-            super()._wrap_distributed()
-            return
-        for name, module in self.modules.items():
-            if any(p.requires_grad for p in module.parameters()):
-                self.modules[name] = DistributedDataParallel(module)
-
-    def fit_batch(self, batch):
-        """One step as in SpeechBrain, without waiting for the device.
-
-        Arguments
-        ---------
-        batch : dict
-            Of the loader.
-
-        Returns
-        -------
-        torch.Tensor
-            Detached loss on the device.
-        """
-        should_step = self.step % self.grad_accumulation_factor == 0
-        self.on_fit_batch_start(batch, should_step)
-        with self.no_sync(not should_step):
-            with self.training_ctx:
-                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
-                loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-            share = loss / self.grad_accumulation_factor
-            self.scaler.scale(share).backward()
-        if should_step:
-            self.optimizers_step()
-        self.on_fit_batch_end(batch, outputs, loss, should_step)
-        return loss.detach()
-
-    def optimizers_step(self):
-        """Clip over all parameters, then step.
-
-        A gradient that is not finite becomes zero, all of it, so that a bad
-        batch leaves the weights whole.
-
-        Differs from SpeechBrain, which clips the first parameter group only
-        and reads every gradient back from the device to check it.
-        """
-        self.scaler.unscale_(self.optimizer)
-        self.clip([p for p in self.modules.parameters() if p.grad is not None])
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer_step += 1
-
-    def clip(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Scale gradients in place to a norm of at most `max_grad_norm`.
-
-        Arguments
-        ---------
-        parameters : list of torch.nn.Parameter
-            With gradients. The norm is that of all of them, or with
-            `clip_each_tensor` each tensor's own.
-        """
-        each = getattr(self.hparams, "clip_each_tensor", False)
-        clipped = [[p] for p in parameters] if each else [parameters]
-        norms = [clip_grad_norm_(p, self.max_grad_norm) for p in clipped]
-        if self.scaler.is_enabled():  # skips steps that are not finite itself
-            return
-        bad = ~torch.isfinite(torch.stack(norms)).all()
-        self.nonfinite = self.nonfinite + bad
-        for parameter in parameters:
-            parameter.grad.masked_fill_(bad, 0.0)
-
-    def update_average(self, loss, avg_loss):
-        """Mean loss, read from the device once in `LOG_STEPS` steps."""
-        done = self.step - self.first_step
-        if done % LOG_STEPS != 1:
-            return avg_loss
-        self._refuse_nonfinite(self.nonfinite_patience)
-        return float(self.sums["loss"]) / done
-
-    def _refuse_nonfinite(self, most):
-        count = int(self.nonfinite)
-        problem = (
-            f"{count} steps of this epoch had a loss or gradient not finite"
-        )
-        refuse(
-            "training stopped",
-            [problem] if count > most else [],
-            "Lower the learning rate or max_grad_norm; the last checkpoint is "
-            "kept.",
-        )
-
     def on_stage_start(self, stage, epoch=None):
         """Place the sampler and empty the sums."""
         if stage == sb.Stage.TRAIN:
+            self.random_state.restore(end_of_epoch=True)
             if "positives" in vars(self.hparams):
                 self.hparams.positives.prepare(self, epoch)
             self.sampler.start_at(epoch, self.step)
@@ -286,6 +176,14 @@ class EmbeddingBrain(sb.Brain):
 
     def on_fit_start(self):
         """Start, or say from where training goes on."""
+        factor, steps = self.grad_accumulation_factor, len(self.sampler)
+        problem = f"it is {factor}; an epoch of {steps} steps is no multiple"
+        refuse(
+            "grad_accumulation_factor",
+            [problem] if steps % factor else [],
+            "Gradients of an epoch's last steps would be lost: change one of "
+            "the two.",
+        )
         super().on_fit_start()
         found = self.checkpointer.find_checkpoint()
         if found is not None and if_main_process():
@@ -296,24 +194,24 @@ class EmbeddingBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch, should_step):
         """Restore random states once, set the learning rate."""
-        self.random_state.restore()
-        rate = value_at(self.hparams.learning_rate, self.optimizer_step)
+        self.random_state.restore(end_of_epoch=False)
+        rate = value_at(self.hparams.learning_rate, self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         decay = getattr(self.hparams, "weight_decay", None)
         if decay is not None:  # SpeechBrain puts vectors into the first group
             matrices = self.optimizer.param_groups[-1]
-            matrices["weight_decay"] = value_at(decay, self.optimizer_step)
+            matrices["weight_decay"] = value_at(decay, self.progress)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log, validate and save after an epoch."""
-        if stage != sb.Stage.TRAIN:
+        steps = self.step - self.first_step
+        if stage != sb.Stage.TRAIN or not steps:  # optimizer_step_limit
             return
-        steps = max(1, self.step - self.first_step)
         self._refuse_nonfinite(min(self.nonfinite_patience, steps - 1))
         train = {k: float(v) / steps for k, v in self.sums.items()}
         train.update(self.notes(train))
-        rate = value_at(self.hparams.learning_rate, self.optimizer_step)
+        rate = value_at(self.hparams.learning_rate, self.progress)
         valid = self._validate()
         meta = {"epoch": epoch, "loss": train["loss"], **valid}
         if self.valid_trials is not None:
@@ -337,6 +235,7 @@ class EmbeddingBrain(sb.Brain):
             meta=meta,
             num_to_keep=getattr(self.hparams, "checkpoints_kept", 1),
             min_keys=[self.criterion],
+            max_keys=["epoch"],
             importance_keys=[self.checkpointer.rank],
         )
         self.judge(self.past())

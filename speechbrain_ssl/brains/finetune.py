@@ -46,7 +46,7 @@ class FineTuneBrain(EmbeddingBrain):
         torch.Tensor
             (B, V, D).
         """
-        learning = self.optimizer_step >= self.hparams.classifier_steps
+        learning = self.progress >= self.hparams.classifier_steps
         self.modules.encoder.train(learning)
         views = [view for group in groups(batch) for view in group.unbind(1)]
         with torch.set_grad_enabled(learning):

@@ -179,9 +179,10 @@ class PseudoLabelBrain(AAMBrain):
             self.gate.forget()
 
     def embed(self, batch):
-        """Embeddings; without gradient while only the head learns."""
-        frozen = self.optimizer_step < self.hparams.head_steps
-        with torch.set_grad_enabled(not frozen):
+        """Embeddings; the encoder as it is while only the head learns."""
+        learning = self.progress >= self.hparams.head_steps
+        self.modules.encoder.train(learning)
+        with torch.set_grad_enabled(learning):
             return super().embed(batch)
 
     def terms(self, outputs, batch):

@@ -73,7 +73,7 @@ class MixtureSampler(EpochSampler):
         Share of mixtures with one talker, 0 to 1; a schedule is read at the
         number of epochs done, so that mixtures can come in gradually.
     level_range_db : float
-        Largest level difference between talkers, decibels.
+        Largest level difference of a talker from the first, decibels.
     steps_per_epoch : int
         Batches of an epoch (on each process).
     crop_samples : int

@@ -17,7 +17,8 @@ class CrossConditionAggregator(nn.Module):
     keys for strangers and R - 1 for itself the network learns to tell a mean
     of R from a mean of R - 1 (seen with R = 2: the loss fell to 1.4 nats
     while validation rose to chance); and the partner in the same mixture
-    would be a key that nearly equals the query.
+    would be a key that nearly equals the query. R is 3 or more where attention
+    is to learn: of two conditions one key is left, with a weight of one.
 
     Source: Wang et al. 2021, arXiv:2103.00816 (abstract).
 

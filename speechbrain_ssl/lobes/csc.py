@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import check_sizes
+from speechbrain_ssl.lobes.encoder import move_features
 from speechbrain_ssl.lobes.galr import GALRStack, overlap_add, segment
 
 
@@ -325,6 +326,12 @@ class SeparativeECAPA(nn.Module):
         embeddings = self.embedding_model(slots)[:, 0]
         embeddings = F.normalize(embeddings, dim=-1)
         return Slots(embeddings.reshape(batch, self.sources, -1), estimates)
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        for part in (self.stft, self.istft, self.filterbank):
+            move_features(part, fn)
+        return self
 
     def _masks(self, features):
         batch, frames, bands = features.shape

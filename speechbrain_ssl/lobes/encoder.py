@@ -1,5 +1,6 @@
 """Waveforms of one or several crop lengths to embeddings, in one call."""
 
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from typing import Optional
 
@@ -109,6 +110,11 @@ class ViewEncoder(nn.Module):
             ]
         )
 
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        move_features(self.compute_features, fn)
+        return self
+
     def _embed_views(self, *groups):
         views = [
             self._embed(group.flatten(0, 1)).unflatten(0, group.shape[:2])
@@ -127,6 +133,29 @@ class ViewEncoder(nn.Module):
         if frames is None:
             return self.embedding_model(features).squeeze(1)
         return self.embedding_model(features, frames).squeeze(1)
+
+
+def move_features(
+    features: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """Apply a change of device to the plain tensors of SpeechBrain's features.
+
+    They are no buffers: left on the CPU they would be copied to the device in
+    every step, and the step would wait for it.
+
+    Arguments
+    ---------
+    features : torch.nn.Module
+        Of `speechbrain.processing.features`, or what contains them.
+    fn : callable
+        What `torch.nn.Module._apply` is given.
+    """
+    for part in features.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                setattr(part, name, fn(value))
+                if hasattr(part, "device_inp"):
+                    part.device_inp = getattr(part, name).device
 
 
 def normalised_features(

@@ -58,6 +58,7 @@ class SISNRLoss(nn.Module):
                 "Try 30.",
             )
         self.most_db = most_db
+        self.orders = torch.empty(0, 0)  # (C!, C), made once on a device
 
     def forward(
         self, estimates: torch.Tensor, sources: torch.Tensor
@@ -98,9 +99,13 @@ class SISNRLoss(nn.Module):
             si_snr_matrix(estimates, sources),
         ).clamp(max=self.most_db)  # (B, slots, sources)
         count = sources.shape[1]
-        orders = torch.tensor(
-            list(permutations(range(count))), device=sources.device
-        )  # (C!, C)
+        if (self.orders.device, self.orders.shape[1]) != (
+            sources.device,
+            count,
+        ):
+            every = list(permutations(range(count)))
+            self.orders = torch.tensor(every, device=sources.device)
+        orders = self.orders
         slots = torch.arange(count, device=sources.device)
         totals = quality[:, slots, orders].mean(-1)  # (B, C!)
         best, winner = totals.max(-1)
@@ -113,7 +118,8 @@ class CSCLoss(nn.Module):
     -mean log [ f(h, g_own) / sum over the contrast set of f(h, g_n) ] with
     f(h, g) = exp(-alpha ||h - g||^2): the slot's embedding h is modelled as a
     Gaussian around the global vector of its identity, and the minimum of the
-    loss maximises a lower bound on their mutual information (`bound`).
+    loss maximises a lower bound on their mutual information, `log_set` of the
+    last call less the loss: the mean logarithm of the contrast sets, nats.
 
     Every member of the contrast set is enumerated, none is sampled. A
     denominator is nevertheless required: attraction alone is minimised by a
@@ -125,7 +131,9 @@ class CSCLoss(nn.Module):
 
     Differs: the paper's contrast set is not known to us. `batch` contrasts
     with all identities of the batch and is our default; `inventory` with a
-    learned table of all training identities; `mixture` only with the talkers
+    learned table of all training identities, whose rows follow them: each
+    global vector has to pick its row as well (otherwise rows are never
+    attracted, and leaving a constant embedding is enough); `mixture` only with the talkers
     of the same mixture, the literal reading, which is solved by telling two
     voices apart and harms verification.
 
@@ -176,7 +184,7 @@ class CSCLoss(nn.Module):
         ):
             problems.append("inventory needs inventory_size and embedding_dim")
         refuse("CSCLoss", problems, "Correct the loss in the YAML.")
-        self.contrast_set = contrast_set
+        self.contrast_set, self.log_set = contrast_set, None
         self.raw_scale = nn.Parameter(torch.tensor(math.log(math.expm1(scale))))
         if contrast_set == "inventory":
             self.inventory = nn.Parameter(
@@ -216,55 +224,33 @@ class CSCLoss(nn.Module):
             embeddings = embeddings.float()
             speaker_vectors = speaker_vectors.float()
             alpha = F.softplus(self.raw_scale)
-            distances = (embeddings[:, None] - speaker_vectors).square().sum(-1)
             if self.contrast_set == "inventory":
-                distances = self._to_inventory(
-                    embeddings, distances, identities
-                )
+                slots = torch.arange(len(identities), device=identities.device)
+                own = speaker_vectors[slots, identities]
+                return self._with_inventory(embeddings, own, entries, alpha)
+            distances = (embeddings[:, None] - speaker_vectors).square().sum(-1)
             logits = -alpha * distances  # (N, P)
-            if self.contrast_set == "inventory":  # (N, 1 + S), own row twice
-                logits = logits.scatter(1, 1 + entries[:, None], -torch.inf)
-                identities = torch.zeros_like(identities)
+            members = torch.ones_like(logits)
             if self.contrast_set == "mixture":
                 member = F.one_hot(identities, logits.shape[1]).float()
                 together = (mixtures[:, None] == mixtures).float()
-                absent = together @ member == 0  # (N, P)
-                logits = logits.masked_fill(absent, float("-inf"))
+                members = together @ member  # (N, P)
+                logits = logits.masked_fill(members == 0, float("-inf"))
+            self.log_set = members.count_nonzero(1).log().mean()
             return F.cross_entropy(logits, identities)
 
-    def _to_inventory(self, embeddings, distances, identities):
-        """Distances to the own vector, then to all rows."""
+    def _with_inventory(self, embeddings, own, entries, alpha):
+        """Slots pick their vector among the rows, vectors pick their row."""
         table = F.normalize(self.inventory, dim=-1)
-        own = distances.gather(1, identities[:, None])  # (N, 1)
-        others = torch.cdist(embeddings, table).square()  # (N, S)
-        return torch.cat([own, others], dim=1)  # (N, 1 + S)
-
-    def bound(self, loss: float, identities: int, sources: int) -> float:
-        """Lower bound on the mutual information, log |contrast set| - loss.
-
-        Arguments
-        ---------
-        loss : float
-            Value of this loss in nats.
-        identities : int
-            P, identities of a batch.
-        sources : int
-            C, talkers of a mixture.
-
-        Returns
-        -------
-        float
-            Nats, at most log |contrast set|.
-
-        Example
-        -------
-        >>> round(CSCLoss().bound(0.0, 16, 2), 2)
-        2.77
-        """
-        sizes = {"batch": identities, "mixture": sources}
-        if self.contrast_set == "inventory":
-            sizes["inventory"] = len(self.inventory)
-        return math.log(sizes[self.contrast_set]) - loss
+        rows = -alpha * torch.cdist(embeddings, table).square()  # (N, S)
+        rows = rows.scatter(1, entries[:, None], -torch.inf)
+        mine = -alpha * (embeddings - own).square().sum(-1, keepdim=True)
+        logits = torch.cat([mine, rows], dim=1)  # (N, 1 + S), own row out
+        follow = -alpha * torch.cdist(own, table).square()
+        self.log_set = torch.full_like(alpha, len(table)).log()
+        return F.cross_entropy(
+            logits, torch.zeros_like(entries)
+        ) + F.cross_entropy(follow, entries)
 
 
 class InventoryLoss(nn.Module):
