@@ -45,6 +45,7 @@ class Pretrained:
         average: int = 1,
     ):
         folder = Path(source)
+        _refuse_chain(folder)
         yaml = folder / "hyperparams.yaml"
         advice = "Give the output folder of train.py with --source=DIR."
         refuse(
@@ -182,6 +183,7 @@ def load_model(source: str, device: str, trust: bool) -> Model:
         If it is no model, or not local and not trusted.
     """
     folder = Path(source)
+    _refuse_chain(folder)
     if (folder / "save").is_dir() or (folder.is_dir() and not any_yaml(folder)):
         run = Pretrained(source, device)
         aggregator = "aggregator" in run.checkpoints[0].paramfiles
@@ -207,6 +209,19 @@ def load_model(source: str, device: str, trust: bool) -> Model:
 def any_yaml(folder: Path) -> bool:
     """Whether a folder has the YAML of a model."""
     return (folder / "hyperparams.yaml").is_file()
+
+
+def _refuse_chain(folder):
+    """Rounds of pseudo labels are several trainings; name the last."""
+    rounds = sorted(
+        folder.glob("round_*/train"),
+        key=lambda one: int(one.parent.name.partition("_")[2]),
+    )
+    refuse(
+        str(folder),
+        [f"it holds {len(rounds)} rounds of pseudo labels"] if rounds else [],
+        f"Give the training of one, such as {rounds[-1]}." if rounds else "",
+    )
 
 
 def _fetched(source: str, device: str) -> Any:

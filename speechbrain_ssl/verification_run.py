@@ -99,6 +99,13 @@ def verify_source(run: Run) -> dict[str, Any]:
     device = run.options["device"] or infer_device()
     model = load_model(hparams["source"], device, hparams["trust_source"])
     trial_list = _trial_list(hparams, model, folder / "manifests")
+    # All that is read comes before the embeddings, which may take hours.
+    others = _others(hparams["compare"], trial_list)
+    calibration = None
+    if hparams["calibration"]:
+        maker = {name: hparams[name] for name in MAKERS}
+        calibration = read_calibration(hparams["calibration"], maker)
+    groups = _groups(hparams, trial_list, model.sample_rate)
     setting = _setting(hparams, model, device, folder / "embeddings")
     if not hparams["two_part"]:
         path = folder / "embeddings" / "clean.npz"
@@ -114,9 +121,13 @@ def verify_source(run: Run) -> dict[str, Any]:
         model.method,
         setting=setting,
     )
-    _calibrate(hparams, report, trial_list, folder / "scores" / "calibrated")
-    _break_down(hparams, report, trial_list, model.sample_rate)
-    _draw(hparams["compare"], report, trial_list, model.method, folder)
+    if hparams["fit_calibration"]:
+        _fit(hparams, report, trial_list)
+    if calibration is not None:
+        calibrated = folder / "scores" / "calibrated"
+        _calibrate(calibration, report, trial_list, calibrated)
+    _break_down(hparams, report, trial_list, groups)
+    _draw(others, report, trial_list, model.method, folder)
     metrics = {
         "method": model.method,
         "seed": model.seed,
@@ -130,6 +141,16 @@ def verify_source(run: Run) -> dict[str, Any]:
 
 
 def _check(hparams):
+    lists = ("measures", "breakdown", "compare", "sirs_db", "snrs_db")
+    refuse(
+        "verify.yaml",
+        [
+            f"{name} is '{hparams[name]}', no list"
+            for name in lists
+            if not isinstance(hparams[name], list)
+        ],
+        "Write [one,two], and [] for none.",
+    )
     problems = []
     for name, known in (("backend", BACKENDS), ("cohort_of", COHORTS)):
         if hparams[name] not in known:
@@ -244,52 +265,65 @@ def _table(hparams, model, rows, device, path) -> Embeddings:
     )
 
 
-def _calibrate(hparams, report, trial_list, folder):
-    """Fit on these trials, or add figures of calibrated scores to the report."""
+def _fit(hparams, report, trial_list):
+    """Fit a calibration on these trials and save it."""
     targets = trial_list.trials["target"].to_numpy()
-    maker = {name: hparams[name] for name in MAKERS}
-    if hparams["fit_calibration"]:
-        scores = np.concatenate([part["scores"] for part in report.values()])
-        measures = {
-            name: np.concatenate(
-                [part["measures"][name] for part in report.values()]
-            )
-            for measure in hparams["measures"]
-            for name in (f"{measure}_low", f"{measure}_high")
-        }
-        labels = np.tile(targets, len(report))
-        fitted = fit_calibration(scores, labels, measures)
-        ratios = fitted(scores, measures)
-        rate = hparams["false_alarm_rate"]
-        threshold, miss_rate = threshold_at(ratios, labels, rate)
-        threshold = {
+    scores = np.concatenate([part["scores"] for part in report.values()])
+    measures = {
+        name: np.concatenate(
+            [part["measures"][name] for part in report.values()]
+        )
+        for measure in hparams["measures"]
+        for name in (f"{measure}_low", f"{measure}_high")
+    }
+    labels = np.tile(targets, len(report))
+    fitted = fit_calibration(scores, labels, measures)
+    rate = hparams["false_alarm_rate"]
+    threshold, miss_rate = threshold_at(fitted(scores, measures), labels, rate)
+    fitted._replace(
+        setting={name: hparams[name] for name in MAKERS},
+        threshold={
             "value": threshold,
             "false_alarm_rate": rate,
             "miss_rate": miss_rate,
-        }
-        path = hparams["fit_calibration"]
-        fitted._replace(setting=maker, threshold=threshold).save(path)
-        print(f"calibration, threshold {threshold['value']:.3f}: {path}")
-    if hparams["calibration"]:
-        calibration = read_calibration(hparams["calibration"], maker)
-        for condition, figures in report.items():
-            ratios = calibration(figures["scores"], figures["measures"])
-            write_scores(trial_list.trials, ratios, folder / f"{condition}.txt")
-            accepted = ratios > calibration.threshold["value"]
-            figures["calibrated"] = {
-                **verification_metrics(ratios, targets),
-                "act_dcf": act_dcf(ratios, targets),
-                "cllr": cllr(ratios, targets),
-                "min_cllr": min_cllr(ratios, targets),
-                "threshold": calibration.threshold["value"],
-                "false_alarm_rate": float(accepted[targets == 0].mean()),
-                "miss_rate": float((~accepted)[targets == 1].mean()),
-            }
+        },
+    ).save(hparams["fit_calibration"])
+    where = hparams["fit_calibration"]
+    print(f"calibration, threshold {threshold:.3f}: {where}")
 
 
-def _break_down(hparams, report, trial_list, sample_rate):
-    """Intervals by speaker, and figures of groups of trials."""
+def _calibrate(calibration, report, trial_list, folder):
+    """Add figures of calibrated scores to the report, and write them."""
     targets = trial_list.trials["target"].to_numpy()
+    threshold = calibration.threshold["value"]
+    for condition, figures in report.items():
+        ratios = calibration(figures["scores"], figures["measures"])
+        write_scores(trial_list.trials, ratios, folder / f"{condition}.txt")
+        accepted = ratios > threshold
+        figures["calibrated"] = {
+            **verification_metrics(ratios, targets),
+            "act_dcf": act_dcf(ratios, targets),
+            "cllr": cllr(ratios, targets),
+            "min_cllr": min_cllr(ratios, targets),
+            "threshold": threshold,
+            "false_alarm_rate": float(accepted[targets == 0].mean()),
+            "miss_rate": float((~accepted)[targets == 1].mean()),
+        }
+
+
+def _others(folders, trial_list):
+    """Scores of other systems on these trials, by name and condition."""
+    return {
+        f"{Path(folder).name}, {condition}": read_scores(
+            Path(folder) / "scores" / f"{condition}.txt", trial_list.trials
+        )
+        for folder in folders
+        for condition in trial_list.conditions
+    }
+
+
+def _groups(hparams, trial_list, sample_rate):
+    """Labels of the trials for each way of dividing them."""
     rows = trial_list.rows
     seconds = (rows["stop"] - rows["start"]) / sample_rate
     rows = rows.assign(seconds=seconds)
@@ -301,12 +335,16 @@ def _break_down(hparams, report, trial_list, sample_rate):
     test = rows.iloc[trial_list.tested]
     enrol = rows if trial_list.members is None else None
     places = trial_list.enrol_rows, trial_list.test_rows
-    groups = {
-        name: trial_groups(name, enrol, test, *places) for name in columns
-    }
+    return {name: trial_groups(name, enrol, test, *places) for name in columns}
+
+
+def _break_down(hparams, report, trial_list, groups):
+    """Intervals by speaker, and figures of groups of trials."""
+    targets = trial_list.trials["target"].to_numpy()
+    speakers = trial_list.rows["spk_id"].to_numpy()
     speakers = (
-        rows["spk_id"].to_numpy()[trial_list.first_rows],
-        test["spk_id"].to_numpy()[trial_list.test_rows],
+        speakers[trial_list.first_rows],
+        speakers[trial_list.tested][trial_list.test_rows],
     )
     for condition, figures in report.items():
         scores = figures["scores"]
@@ -348,9 +386,5 @@ def _draw(others, report, trial_list, method, folder):
         for condition, figures in report.items()
     }
     plots.plot_histograms(systems, folder / "plots" / "histogram.png")
-    for other in others:
-        for condition in report:
-            path = Path(other) / "scores" / f"{condition}.txt"
-            scores = read_scores(path, trial_list.trials)
-            systems[f"{Path(other).name}, {condition}"] = scores, targets
+    systems.update((name, (scores, targets)) for name, scores in others.items())
     plots.plot_det(systems, folder / "plots" / "det.png")

@@ -72,10 +72,13 @@ def test_a_killed_run_goes_on_where_it_was(rows, tmp_path, monkeypatch):
         embed_to_table(encoder, rows, path, "cpu")
     monkeypatch.setattr(module, "_save", save)
     assert not path.exists()
+    [parts] = tmp_path.glob("*.parts")
+    (parts / ".000000001.npz").write_bytes(b"half")  # as of a kill in a save
     seen, encoder.seen = encoder.seen, 0
     made = embed_to_table(encoder, rows, path, "cpu")
     assert (seen, encoder.seen) == (8, 3)  # the fourth part was not saved
     same(made, embed(Mean(), rows, "cpu"))
+    assert not parts.exists()
 
 
 def test_shares_of_two_processes_make_one_table(rows, tmp_path, monkeypatch):
@@ -111,6 +114,17 @@ def test_other_weights_or_utterances_make_another_table(rows, tmp_path):
     assert other.seen == 9
     fewer = embed_to_table(other, rows[2:], path, "cpu")
     np.testing.assert_allclose(fewer.vectors, made.vectors[2:], atol=1e-6)
+
+
+def test_a_file_that_changed_under_its_name_is_embedded_anew(rows, tmp_path):
+    encoder, path = Mean(), tmp_path / "table.npz"
+    made = embed_to_table(encoder, rows, path, "cpu")
+    changed = rows["wav"].iloc[3]
+    wave, rate = soundfile.read(changed)
+    soundfile.write(changed, wave / 2, rate)
+    again = embed_to_table(encoder, rows, path, "cpu")
+    same(again, embed(encoder, rows, "cpu"))
+    assert abs(again.vectors - made.vectors).max() > 0
 
 
 def test_a_file_that_is_no_table_is_refused(rows, tmp_path):

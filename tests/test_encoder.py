@@ -11,6 +11,7 @@ from torch import nn
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation.embed import embed
+from speechbrain_ssl.lobes.csc import SeparativeECAPA
 from speechbrain_ssl.lobes.encoder import ViewEncoder
 from speechbrain_ssl.losses.aam_supcon import SupConLoss
 from speechbrain_ssl.pretrained import StockEncoder
@@ -155,3 +156,35 @@ def test_padding_out_of_range_is_refused(ecapa, padding):
 def test_encoders_without_lengths_take_no_padding():
     with pytest.raises(BadInputError, match="an encoder that takes padding"):
         embed(Mean(), Waves(8000), "cpu", padding=0.1)
+
+
+@pytest.mark.parametrize("kind", ["views", "slots"])
+def test_features_go_where_the_encoder_goes(kind):
+    """What stays on the CPU is copied, and waited for, in every step."""
+    ecapa = ECAPA_TDNN(
+        20,
+        channels=[8, 8, 8, 8, 24],
+        lin_neurons=6,
+        attention_channels=8,
+        se_channels=8,
+    )
+    encoder = (
+        ViewEncoder(ecapa, n_mels=20)
+        if kind == "views"
+        else SeparativeECAPA(
+            ecapa, n_mels=20, channels=8, blocks=1, hidden=4, heads=2
+        )
+    )
+    encoder.to("meta")
+    plain = [
+        value
+        for part in encoder.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor)
+    ]
+    assert len(plain) >= 4
+    assert {value.device.type for value in plain} == {"meta"}
+    if kind == "views":  # and what it is made of meets nothing on the CPU
+        spectra = torch.zeros(2, 9, 201, device="meta")
+        filterbank = encoder.compute_features.compute_fbanks
+        assert filterbank(spectra).shape == (2, 9, 20)

@@ -11,6 +11,10 @@ from conftest import REPOSITORY, command_line, newest_weights, write_voices
 
 import train
 import verify
+from speechbrain_ssl.dataio.trials import read_trials
+from speechbrain_ssl.evaluation.verification import TrialList
+from speechbrain_ssl.experiment import tested as of_trials
+from speechbrain_ssl.prepare.corpus import prepare_corpus
 
 TINY = [
     "--identities_per_batch=4",
@@ -206,6 +210,23 @@ def test_output_folder_that_cannot_be_made_is_refused(
     message = capsys.readouterr().err
     assert "cannot be read or written" in message
     assert str(tmp_path / "file" / "run") in message
+
+
+def test_a_trial_list_may_be_a_table_and_name_other_formats(
+    small_corpus, tmp_path
+):
+    table = tmp_path / "trials.csv"
+    trials = read_trials(small_corpus / "trials.txt")
+    for side in ("enrol", "test"):
+        names = trials[side].str.replace(".wav", ".m4a", regex=False)
+        trials[side] = names.str.replace("/", "\\", regex=False)
+    trials.to_csv(table, index=False)
+    prepare_corpus(tmp_path / "out", str(small_corpus), str(table))
+    listed = TrialList(
+        read_trials(tmp_path / "out" / "trials.txt"),
+        of_trials(tmp_path / "out"),
+    )
+    assert len(listed.trials) == len(trials)
 
 
 def test_corpus_without_trial_list_is_refused(small_corpus, tmp_path, capsys):

@@ -9,6 +9,7 @@ import torch
 from conftest import REPOSITORY, TINY_RUN, newest_weights
 
 import train
+from speechbrain_ssl import cli
 from speechbrain_ssl.brains import pseudo_labels
 from speechbrain_ssl.brains.pseudo_labels import LossGate, PseudoLabelBrain
 from speechbrain_ssl.checks import BadInputError
@@ -217,8 +218,10 @@ def test_only_the_head_learns_at_first(chain, tmp_path, monkeypatch):
 
     def look(brain, *_):
         head = brain.hparams.aam.weight.detach().clone()
-        body = brain.hparams.embedding_model.fc.conv.weight.detach().clone()
-        seen.append((head, body))
+        model = brain.hparams.embedding_model
+        body = model.fc.conv.weight.detach().clone()
+        norm = model.asp_bn.norm.running_mean.clone()
+        seen.append((head, body, norm))
 
     monkeypatch.setattr(PseudoLabelBrain, "on_fit_batch_end", look)
     run = round_of(chain, tmp_path, "--head_steps=2", "--number_of_epochs=1")
@@ -227,8 +230,26 @@ def test_only_the_head_learns_at_first(chain, tmp_path, monkeypatch):
         chain / "round_1" / "embedding_model.ckpt", weights_only=True
     )
     given = weights["fc.conv.weight"]
-    assert [torch.equal(body, given) for _, body in seen] == [True, True, False]
+    still = [torch.equal(body, given) for _, body, _ in seen]
+    assert still == [True, True, False]
+    given = weights["asp_bn.norm.running_mean"]
+    assert [torch.equal(norm, given) for _, _, norm in seen] == still
     assert not torch.equal(seen[0][0], seen[1][0])
+
+
+def test_rounds_are_exported_as_what_they_are(chain, tmp_path, capsys):
+    export = ["--to", str(tmp_path / "model"), "--name", "user/model"]
+    assert cli.main(["export", str(chain), *export]) == 2
+    message = capsys.readouterr().err
+    assert "2 rounds of pseudo labels" in message
+    assert str(chain / "round_2" / "train") in message
+    for source, labels in (("round_2", "without"), ("labelled", "with")):
+        export[1] = str(tmp_path / source)
+        run = str(chain / source / "train")
+        assert cli.main(["export", run, *export]) == 0
+        card = (tmp_path / source / "README.md").read_text()
+        assert f"{labels} speaker labels" in card and "None" not in card
+        assert ("Identify a training speaker" in card) == (labels == "with")
 
 
 def round_of(chain, folder, *more):

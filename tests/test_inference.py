@@ -64,13 +64,19 @@ def test_embed_a_folder_as_the_encoder_of_training_does(
 
 
 def test_embed_a_manifest_that_stays_in_its_folder(
-    exported, waves, tmp_path, capsys
+    exported, waves, tmp_path, capsys, monkeypatch
 ):
     head = "ID,duration,wav,start,stop,spk_id\n"
     manifest = waves / "list.csv"
     manifest.write_text(
         head + "x,1.0,a.wav,0,8000,s\ny,1.0,deep/b.flac,1000,9000,s\n"
     )
+    assert embed(exported, manifest, to=tmp_path) == 0
+    monkeypatch.chdir(waves.parent)  # and with paths that preparation writes
+    away = tmp_path / "list.csv"
+    away.write_text(f"{head}x,1.0,{waves.name}/a.wav,0,8000,s\n")
+    more = ["--data-folder", waves.name]
+    assert embed(exported, away, *more, to=tmp_path) == 0
     assert embed(exported, manifest, to=tmp_path) == 0
     with np.load(tmp_path / "e.npz") as file:
         assert file["names"].tolist() == ["x", "y"]

@@ -139,7 +139,11 @@ def test_an_earlier_export_is_kept_without_force(exported, runs, capsys):
 def test_average_is_the_mean_and_needs_kept_epochs(runs, tmp_path, capsys):
     source = runs / "aam_supcon"
     given = ["export", str(source), "--to", str(tmp_path / "mean")]
+    calibration = source / "calibration.json"
+    calibration.write_text("{}")  # of the chosen epoch, so left out
     assert cli.main([*given, "--average", "2"]) == 0
+    calibration.unlink()
+    assert not (tmp_path / "mean" / "calibration.json").exists()
     ours = torch.load(tmp_path / "mean" / "embedding_model.ckpt")
     both = [
         torch.load(path, weights_only=True)

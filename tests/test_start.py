@@ -2,19 +2,26 @@
 
 import pytest
 import torch
-from conftest import TINY_BY_METHOD, command_line, newest_weights
+from conftest import (
+    TINY_BY_METHOD,
+    TINY_HEAD,
+    TINY_VIEWS,
+    command_line,
+    newest_weights,
+)
 
 import train
 
 
-@pytest.mark.parametrize("method", ["aam_supcon", "csc"])
+@pytest.mark.parametrize("method", ["aam_supcon", "csc", "dino"])
 def test_training_starts_from_the_weights_of_an_exported_model(
     method, small_corpus, exported, tmp_path, capsys
 ):
     weights = exported / "dino" / "embedding_model.ckpt"
 
     def trained(folder, given):
-        more = [*TINY_BY_METHOD[method], "--number_of_epochs=1"]
+        own = TINY_BY_METHOD.get(method, [*TINY_VIEWS, *TINY_HEAD])
+        more = [*own, "--number_of_epochs=1"]
         more += ["--learning_rate=1e-6", f"--embedding_weights={given}"]
         yaml = f"{method}.yaml"
         return train.main(command_line(yaml, small_corpus, folder, *more))
@@ -26,6 +33,10 @@ def test_training_starts_from_the_weights_of_an_exported_model(
     end = newest_weights(tmp_path / "run", "encoder")
     change = (end[f"embedding_model.{name}"] - start).abs().max()
     assert 0 < change < 1e-4 < start.abs().max()
+    if method == "dino":  # what is scored
+        teacher = newest_weights(tmp_path / "run", "teacher")
+        teacher = teacher[f"encoder.embedding_model.{name}"]
+        assert (teacher - start).abs().max() < 1e-4
     assert trained(tmp_path / "no", exported / "dino") == 2
     assert "there is no such file" in capsys.readouterr().err
     other = tmp_path / "other.ckpt"

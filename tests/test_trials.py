@@ -187,7 +187,7 @@ def test_an_exact_name_wins_over_one_with_another_extension():
 
 
 def test_other_endings_and_folders_keep_names_apart():
-    trials = listed((1, "a.mp3", "x/a.wav"))
+    trials = listed((1, "a.txt", "x/a.wav"))
     with pytest.raises(BadInputError, match="2 problems"):
         resolve_trials(trials, ["a", "b"], "test.csv")
 

@@ -173,11 +173,12 @@ def test_random_state_is_restored_only_when_asked(tmp_path):
     state.save(tmp_path / "state.ckpt")
     expected = torch.rand(3), np.random.rand(3)
     state.load(tmp_path / "state.ckpt", end_of_epoch=False)
-    torch.rand(5)
-    state.restore()
+    state.restore(end_of_epoch=True)  # saved within an epoch: not yet
+    assert not torch.equal(torch.rand(3), expected[0])
+    state.restore(end_of_epoch=False)
     assert torch.equal(torch.rand(3), expected[0])
     assert np.array_equal(np.random.rand(3), expected[1])
-    state.restore()  # once only
+    state.restore(end_of_epoch=False)  # once only
     assert not torch.equal(torch.rand(3), expected[0])
 
 

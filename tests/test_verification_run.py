@@ -275,6 +275,8 @@ def test_noise_interferes_at_its_level(
         (["--models=no.csv"], "there is no such table of models"),
         (["--compare=[no]"], "there is no such score file"),
         (["--breakdown=[genre]"], "there is no column 'genre'"),
+        (["--breakdown=genre"], "breakdown is 'genre', no list"),
+        (["--sirs_db=5"], "sirs_db is '5', no list"),
         (["--source=someone/model"], "--trust_source=True"),
     ],
 )
@@ -283,7 +285,7 @@ def test_bad_input_is_one_clear_error(
 ):
     assert run(small_corpus, stock, tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert not (tmp_path / "out" / "embeddings").exists()
 
 
 def test_scores_of_other_trials_are_not_drawn_beside(
@@ -298,6 +300,7 @@ def test_scores_of_other_trials_are_not_drawn_beside(
     assert run(small_corpus, stock, tmp_path / "out", more) == 2
     message = capsys.readouterr().err
     assert "2 problems" in message and "line 1 is of another trial" in message
+    assert not (tmp_path / "out" / "embeddings").exists()
 
 
 def test_scores_give_the_metrics_beside_them(plain):

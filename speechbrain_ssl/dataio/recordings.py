@@ -92,7 +92,7 @@ def find_recordings(
 
 def _inside(rows, folder, manifest) -> Iterator[Recording]:
     root = folder.resolve()
-    paths = [(root / wav).resolve() for wav in rows["wav"]]
+    paths = [_below(root, wav) for wav in rows["wav"]]
     refuse(
         str(manifest),
         [
@@ -106,6 +106,13 @@ def _inside(rows, folder, manifest) -> Iterator[Recording]:
         rows["ID"], paths, rows["start"], rows["stop"]
     ):
         yield Recording(name, str(path), start, stop)
+
+
+def _below(root, wav) -> Path:
+    """A path from where we are, as preparation writes it, or from the root."""
+    here = Path(wav).resolve()
+    inside = root in here.parents and here.is_file()
+    return here if inside else (root / wav).resolve()
 
 
 def as_recording(item: Union[str, Path, Recording]) -> Recording:

@@ -18,7 +18,7 @@ FIRST = {"1": 1, "0": 0}  # labels before the names
 LAST = {**FIRST, "tgt": 1, "imp": 0, "target": 1, "nontarget": 0}  # behind
 ADVICE = "Regenerate the list or correct these lines."
 UNKNOWN, AMBIGUOUS = -1, -2  # in place of a row number
-AUDIO = re.compile(r"\.(wav|flac)$", re.IGNORECASE)
+AUDIO = re.compile(r"\.(wav|flac|m4a|mp3|ogg|opus|aac)$", re.IGNORECASE)
 
 
 def read_trials(path: Union[str, Path]) -> pd.DataFrame:
@@ -112,8 +112,9 @@ def resolve_trials(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the two utterances of every trial.
 
-    A name is looked up as it is written; where that fails, a trailing `.wav`
-    or `.flac` is left out on both sides. Folders are compared as well.
+    A name is looked up as it is written; where that fails, a trailing `.wav`,
+    `.flac` or other name of an audio format is left out on both sides, and a
+    backslash is a slash. Folders are compared as well.
 
     Arguments
     ---------
@@ -198,18 +199,31 @@ def _read_quickly(path: Path) -> Union[pd.DataFrame, None]:
 def _read_csv(path: Path) -> pd.DataFrame:
     """Trials of a table with a line of names."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, index_col=False
+        )
     except ValueError as error:
         refuse(str(path), [f"it is no CSV ({error})"], ADVICE)
     table = table.rename(columns={"label": "target", "enroll": "enrol"})
     found = ", ".join(map(str, table.columns))
     missing = [name for name in COLUMNS if name not in table]
-    problem = f"no column {', '.join(missing)}; found: {found}"
-    refuse(str(path), [problem] if missing else [], ADVICE)
+    problems = [f"no column {', '.join(missing)}; found: {found}"]
+    twice = table.columns[table.columns.duplicated()]
+    refuse(
+        str(path),
+        problems * bool(missing) + [f"'{name}' comes twice" for name in twice],
+        ADVICE,
+    )
     labels = table["target"].map(LAST)
     problems = [
         f"{path.name} line {row + 2} has the label '{label}'; it is 1 or 0"
         for row, label in table["target"][labels.isna()].items()
+    ]
+    names = pd.concat([table["enrol"], table["test"]]).unique()
+    problems += [
+        f"the name '{name}' is empty or has white space"
+        for name in names
+        if name.split() != [name]
     ]
     refuse(str(path), problems, ADVICE)
     return as_trials(labels, table["enrol"], table["test"])
@@ -259,12 +273,17 @@ def _positions(names: pd.Series, known: pd.Index) -> np.ndarray:
     if len(missing):
         stems: dict[str, int] = {}
         for position, name in enumerate(known):
-            stem = AUDIO.sub("", name)
+            stem = _stem(name)
             stems[stem] = AMBIGUOUS if stem in stems else position
         codes, unique = pd.factorize(names.iloc[missing])
-        close = [stems.get(AUDIO.sub("", name), UNKNOWN) for name in unique]
+        close = [stems.get(_stem(name), UNKNOWN) for name in unique]
         found[missing] = np.array(close)[codes]
     return found.astype("int64")
+
+
+def _stem(name: str) -> str:
+    """A name below wav without its audio format, as written by POSIX."""
+    return AUDIO.sub("", name.replace("\\", "/"))
 
 
 def _unresolved(
@@ -272,7 +291,7 @@ def _unresolved(
 ) -> list[str]:
     """One sentence for each utterance without a row, in the trials' order."""
     unknown = f"is not among the {known} utterances"
-    ambiguous = "fits several utterances but for '.wav' or '.flac'"
+    ambiguous = "fits several utterances but for its '.wav' or '.flac'"
     reasons = {UNKNOWN: unknown, AMBIGUOUS: ambiguous}
     found = np.stack([enrol, test], axis=1)
     rows, sides = np.nonzero(found < 0)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Union
 
@@ -106,9 +107,7 @@ def _join(parts, path, ids, made_of):
         vectors=vectors,
         energies=energies,
     )
-    for part in files:
-        part.unlink()
-    parts.rmdir()
+    shutil.rmtree(parts)  # also what a kill left half-written
 
 
 def read_table(path: Union[str, Path]) -> tuple[list[str], Embeddings]:
@@ -138,6 +137,8 @@ def fingerprint(
 ) -> str:
     """Digest of the weights and of the utterances they see, and how.
 
+    A file counts as another one when its size or time of change is another.
+
     Example
     -------
     >>> rows = pd.DataFrame({"ID": ["a"], "wav": ["a.wav"]})
@@ -152,8 +153,18 @@ def fingerprint(
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     columns = rows[["ID", "wav", "start", "stop"]]
     digest.update(json.dumps(columns.astype(str).values.tolist()).encode())
+    for path in rows["wav"].unique():
+        digest.update(_version(path).encode())
     digest.update(str(float(padding)).encode())
     return digest.hexdigest()
+
+
+def _version(path):
+    try:
+        found = os.stat(path)
+    except OSError:  # reading it will say so
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns} "
 
 
 def _load(path, name):

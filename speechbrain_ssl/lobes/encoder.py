@@ -112,7 +112,8 @@ class ViewEncoder(nn.Module):
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        move_features(self.compute_features, fn)
+        for part in (self.compute_features, self.mean_var_norm):
+            move_features(part, fn)
         return self
 
     def _embed_views(self, *groups):
@@ -138,7 +139,7 @@ class ViewEncoder(nn.Module):
 def move_features(
     features: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    """Apply a change of device to the plain tensors of SpeechBrain's features.
+    """Move the plain tensors of SpeechBrain's features with their module.
 
     They are no buffers: left on the CPU they would be copied to the device in
     every step, and the step would wait for it.
@@ -148,14 +149,15 @@ def move_features(
     features : torch.nn.Module
         Of `speechbrain.processing.features`, or what contains them.
     fn : callable
-        What `torch.nn.Module._apply` is given.
+        What `torch.nn.Module._apply` is given; only its device counts.
     """
+    device = fn(torch.zeros(1)).device
     for part in features.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, torch.Tensor):
-                setattr(part, name, fn(value))
-                if hasattr(part, "device_inp"):
-                    part.device_inp = getattr(part, name).device
+                setattr(part, name, value.to(device))
+        if hasattr(part, "device_inp"):
+            part.device_inp = device
 
 
 def normalised_features(

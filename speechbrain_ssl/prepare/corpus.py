@@ -1,11 +1,10 @@
 """The corpus of a run: the built-in one or any in VoxCeleb layout."""
 
-import shutil
 from pathlib import Path
 from typing import Optional, Union
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.files import replaced_when_done
+from speechbrain_ssl.dataio.trials import read_trials, write_trials
 from speechbrain_ssl.prepare.synthetic import make_synthetic_corpus
 from speechbrain_ssl.prepare.voxceleb import (
     prepare_voxceleb,
@@ -86,5 +85,5 @@ def prepare_corpus(
         random_segment=True,
         **options,
     )
-    with replaced_when_done(Path(save_folder) / "trials.txt") as temporary:
-        shutil.copyfile(test_trials, temporary)
+    copy = Path(save_folder) / "trials.txt"
+    write_trials(read_trials(test_trials), copy)  # whatever form it has

@@ -110,7 +110,7 @@ def model_card(
         else "",
         "onnx": ONNX if (folder / "embedding_model.onnx").exists() else "",
         "data": ", ".join(statements.datasets) or _trained_on(hparams),
-        "labels": LABELS[_labelled(hparams)],
+        "labels": LABELS[_labelled(hparams, stock)],
         "weights": _weights(metrics["epochs_exported"]),
         "chosen": LABELS[not hparams.get("label_free_validation", False)],
         "settings": _settings(hparams),
@@ -173,6 +173,8 @@ def _synthetic(hparams):
 def _trained_on(hparams):
     if _synthetic(hparams):
         return "the synthetic corpus built into speechbrain_ssl"
+    if "labelled" in hparams:  # a manifest, also of other corpora
+        return f"a manifest named `{Path(hparams['labelled']).name}`"
     place = hparams.get("data_folder") or hparams.get("train_csv")
     return f"a corpus in a folder named `{Path(str(place)).name}`"
 
@@ -180,12 +182,15 @@ def _trained_on(hparams):
 def _tested_on(hparams):
     if _synthetic(hparams):
         return "synthetic corpus of speechbrain_ssl"
-    place = hparams.get("data_folder") or hparams.get("test_csv")
+    names = ("data_folder", "test_csv", "manifests")
+    place = next(hparams[name] for name in names if hparams.get(name))
     trials = Path(str(hparams.get("test_trials") or "trials.txt")).name
     return f"{Path(str(place)).name}, {trials}"
 
 
-def _labelled(hparams):
+def _labelled(hparams, stock):
+    if "labelled" in hparams:
+        return not stock.clusters
     return hparams["batches"].keywords.get("identity") == "speaker"
 
 

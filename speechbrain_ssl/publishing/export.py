@@ -66,7 +66,8 @@ def export(
     statements : Statements
         For the card.
     average : int
-        Last epochs whose weights are averaged; 1 is the best epoch alone.
+        Last epochs whose weights are averaged, without `calibration.json`;
+        1 is the chosen epoch alone.
     force : bool
         Whether files of an earlier export, card included, are replaced.
     onnx : bool
@@ -123,7 +124,8 @@ def export(
         if onnx:
             export_onnx(stock.encoder, made / "embedding_model.onnx")
         write_json(metrics, made / "metrics.json")
-        if (source / "calibration.json").is_file():
+        # fitted to scores of the chosen epoch, not of averaged weights
+        if average == 1 and (source / "calibration.json").is_file():
             shutil.copy(source / "calibration.json", made)
         card = model_card(model.hparams, stock, metrics, statements, made)
         (made / "README.md").write_text(card, encoding="utf-8")

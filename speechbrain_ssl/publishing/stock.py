@@ -40,6 +40,8 @@ class StockModel(NamedTuple):
         Objects that write `<name>.ckpt` themselves.
     speakers : int
         Of the classifier; 0 without one.
+    clusters : bool
+        Whether what the manifest calls speakers are clusters.
     """
 
     encoder: nn.Module
@@ -47,6 +49,7 @@ class StockModel(NamedTuple):
     states: dict[str, dict[str, torch.Tensor]]
     savers: dict[str, Any]
     speakers: int
+    clusters: bool
 
     @property
     def separates(self) -> bool:
@@ -136,7 +139,13 @@ def stock_model(model: Pretrained, train: pd.DataFrame) -> StockModel:
         states,
         savers,
         len(speakers),
+        _clusters(train),
     )
+
+
+def _clusters(train):
+    """Whether a manifest is one of `PseudoLabels`."""
+    return train["spk_id"].str.fullmatch(r"cluster_\d+").all()
 
 
 FEATURES = """\
@@ -222,7 +231,8 @@ def _add_classifier(model, train, states, savers) -> list[str]:
     if weight.shape[1] > 1:  # the stock classifier has one vector a class
         return []
     speakers = model.hparams["batches"](rows=train).names
-    if not set(speakers) <= set(train["spk_id"]):  # classes are recordings
+    known = set() if _clusters(train) else set(train["spk_id"])
+    if not set(speakers) <= known:  # classes are recordings or clusters
         return []
     states["classifier"] = {"weight": weight[:, 0].clone()}
     labels = CategoricalEncoder()
