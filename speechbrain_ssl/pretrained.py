@@ -213,10 +213,10 @@ def any_yaml(folder: Path) -> bool:
 
 def _refuse_chain(folder):
     """Rounds of pseudo labels are several trainings; name the last."""
-    rounds = sorted(
-        folder.glob("round_*/train"),
-        key=lambda one: int(one.parent.name.partition("_")[2]),
-    )
+    rounds = [folder / "round_1" / "train"]
+    while rounds[-1].is_dir():
+        rounds.append(folder / f"round_{len(rounds) + 1}" / "train")
+    del rounds[-1]
     refuse(
         str(folder),
         [f"it holds {len(rounds)} rounds of pseudo labels"] if rounds else [],

@@ -135,3 +135,13 @@ def test_a_file_that_is_no_table_is_refused(rows, tmp_path):
     path.write_text("no archive")
     with pytest.raises(BadInputError, match="holds no table of embeddings"):
         read_table(path)
+
+
+def test_a_share_that_is_missing_is_no_table(rows, tmp_path, monkeypatch):
+    """As when processes have output folders of their own."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(module, "ddp_barrier", lambda: None)
+    with pytest.raises(BadInputError, match="5 of 9 utterances"):
+        embed_to_table(Mean(), rows, tmp_path / "table.npz", "cpu")
+    assert not (tmp_path / "table.npz").exists()

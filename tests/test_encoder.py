@@ -175,7 +175,7 @@ def test_features_go_where_the_encoder_goes(kind):
             ecapa, n_mels=20, channels=8, blocks=1, hidden=4, heads=2
         )
     )
-    encoder.to("meta")
+    encoder.to("meta").float()
     plain = [
         value
         for part in encoder.modules()

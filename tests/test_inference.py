@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shutil
 from shutil import copytree, rmtree
 
 import numpy as np
@@ -77,7 +78,10 @@ def test_embed_a_manifest_that_stays_in_its_folder(
     away.write_text(f"{head}x,1.0,{waves.name}/a.wav,0,8000,s\n")
     more = ["--data-folder", waves.name]
     assert embed(exported, away, *more, to=tmp_path) == 0
+    monkeypatch.chdir(waves / "deep")  # where another a.wav is none of it
+    shutil.copy(waves / "c.ogg", "a.wav")
     assert embed(exported, manifest, to=tmp_path) == 0
+    (waves / "deep" / "a.wav").unlink()
     with np.load(tmp_path / "e.npz") as file:
         assert file["names"].tolist() == ["x", "y"]
         vectors = file["embeddings"]

@@ -60,8 +60,8 @@ class CSCBrain(EmbeddingBrain):
         aggregation = getattr(self.hparams.aggregator, "aggregation", None)
         if aggregation == "attention" and self.hparams.conditions == 2:
             logger.warning(
-                "conditions is 2: attention over the one other condition is "
-                "no attention, and its weights are not trained; 3 or 4 are"
+                "conditions is 2: attention over the one other condition has "
+                "no choice, its queries and keys are not trained; use 3 or 4"
             )
         super().on_fit_start()
 

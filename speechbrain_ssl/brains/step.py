@@ -31,14 +31,14 @@ class StepBrain(sb.Brain):
 
         Not after an epoch's last step, which on_stage_end saves, nor between
         steps whose gradients are summed. Distributed processes ask the clock
-        of the main one, which waits for it, once in `LOG_STEPS` steps.
+        of the main one, which waits for it, once in `LOG_STEPS` updates.
         """
-        done = self.step - self.first_step
-        ending = done == len(self.sampler)
-        if ending or self.step % self.grad_accumulation_factor:
+        ending = self.step - self.first_step == len(self.sampler)
+        updates, rest = divmod(self.step, self.grad_accumulation_factor)
+        if ending or rest:
             return False
         due = 0 < self.ckpt_interval_steps <= steps_since_ckpt
-        if due or (self.distributed_launch and done % LOG_STEPS):
+        if due or (self.distributed_launch and updates % LOG_STEPS):
             return due
         return super()._should_save_intra_epoch_ckpt(
             last_ckpt_time, steps_since_ckpt

@@ -109,10 +109,10 @@ def _inside(rows, folder, manifest) -> Iterator[Recording]:
 
 
 def _below(root, wav) -> Path:
-    """A path from where we are, as preparation writes it, or from the root."""
-    here = Path(wav).resolve()
+    """A path from the root, or from where we are, as preparation writes it."""
+    path, here = (root / wav).resolve(), Path(wav).resolve()
     inside = root in here.parents and here.is_file()
-    return here if inside else (root / wav).resolve()
+    return here if inside and not path.is_file() else path
 
 
 def as_recording(item: Union[str, Path, Recording]) -> Recording:

@@ -200,10 +200,16 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """Trials of a table with a line of names."""
     try:
         table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, index_col=False
+            path,
+            dtype=str,
+            keep_default_na=False,
+            header=None,  # a header shorter than the rows is refused
+            encoding="utf-8-sig",
         )
     except ValueError as error:
         refuse(str(path), [f"it is no CSV ({error})"], ADVICE)
+    table.columns = table.iloc[0]
+    table = table.iloc[1:].reset_index(drop=True)
     table = table.rename(columns={"label": "target", "enroll": "enrol"})
     found = ", ".join(map(str, table.columns))
     missing = [name for name in COLUMNS if name not in table]

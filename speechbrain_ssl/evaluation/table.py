@@ -59,7 +59,7 @@ def embed_to_table(
         If a file cannot be read.
     """
     path = Path(path)
-    made_of = fingerprint(encoder, rows, padding)
+    made_of = _of_main(fingerprint(encoder, rows, padding))
     parts = path.with_name(f"{path.stem}.{made_of[:16]}.parts")
     if path.is_file() and _load(path, "made_of").tobytes().decode() == made_of:
         return read_table(path)[1]
@@ -92,9 +92,25 @@ def embed_to_table(
     return read_table(path)[1]
 
 
+def _of_main(made_of):
+    """The main process's: times of copies of a file may differ by machine."""
+    if not torch.distributed.is_initialized():
+        return made_of
+    box = [made_of]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
 def _join(parts, path, ids, made_of):
     files = sorted(parts.glob("[!.]*.npz"))
-    order = np.concatenate([_load(part, "rows") for part in files]).argsort()
+    rows = np.concatenate([[], *(_load(part, "rows") for part in files)])
+    order = rows.argsort()
+    problem = f"{len(rows)} of {len(ids)} utterances are in {parts}"
+    refuse(
+        str(path),
+        [] if np.array_equal(rows[order], np.arange(len(ids))) else [problem],
+        "All processes need one output folder; run it again there.",
+    )
     vectors, energies = (
         np.concatenate([_load(part, name) for part in files])[order]
         for name in ("vectors", "energies")

@@ -151,13 +151,12 @@ def move_features(
     fn : callable
         What `torch.nn.Module._apply` is given; only its device counts.
     """
-    device = fn(torch.zeros(1)).device
     for part in features.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, torch.Tensor):
-                setattr(part, name, value.to(device))
-        if hasattr(part, "device_inp"):
-            part.device_inp = device
+                setattr(part, name, value.to(fn(value).device))
+                if hasattr(part, "device_inp"):  # of what it makes
+                    part.device_inp = getattr(part, name).device
 
 
 def normalised_features(
