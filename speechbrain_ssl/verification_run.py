@@ -121,13 +121,10 @@ def verify_source(run: Run) -> dict[str, Any]:
         model.method,
         setting=setting,
     )
-    if hparams["fit_calibration"]:
-        _fit(hparams, report, trial_list)
     if calibration is not None:
         calibrated = folder / "scores" / "calibrated"
         _calibrate(calibration, report, trial_list, calibrated)
     _break_down(hparams, report, trial_list, groups)
-    _draw(others, report, trial_list, model.method, folder)
     metrics = {
         "method": model.method,
         "seed": model.seed,
@@ -136,6 +133,9 @@ def verify_source(run: Run) -> dict[str, Any]:
         "trials": without_scores(report),
     }
     write_json(metrics, folder / "metrics.json")
+    if hparams["fit_calibration"]:
+        _fit(hparams, report, trial_list)
+    _draw(others, report, trial_list, model.method, folder)
     print(f"\n{table({model.method: report})}\n\nwritten to {folder}")
     return metrics
 

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from cnceleb_tree import EVALUATION, SPEAKERS, write_cnceleb
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from trees import TRIALS, add
 
 from speechbrain_ssl.prepare import cnceleb
@@ -70,6 +71,17 @@ TINY_BY_METHOD = {
         "--mask_channels=8",
     ],
 }
+
+
+def small_ecapa(n_mels=20, dim=6):
+    """An ECAPA-TDNN of eight channels; weights of torch's generator."""
+    return ECAPA_TDNN(
+        n_mels,
+        channels=[8, 8, 8, 8, 24],
+        attention_channels=8,
+        se_channels=8,
+        lin_neurons=dim,
+    )
 
 
 def command_line(yaml, corpus, output, *more):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import small_ecapa
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from torch import nn
 
@@ -161,20 +162,11 @@ def test_encoders_without_lengths_take_no_padding():
 @pytest.mark.parametrize("kind", ["views", "slots"])
 def test_features_go_where_the_encoder_goes(kind):
     """What stays on the CPU is copied, and waited for, in every step."""
-    ecapa = ECAPA_TDNN(
-        20,
-        channels=[8, 8, 8, 8, 24],
-        lin_neurons=6,
-        attention_channels=8,
-        se_channels=8,
-    )
-    encoder = (
-        ViewEncoder(ecapa, n_mels=20)
-        if kind == "views"
-        else SeparativeECAPA(
-            ecapa, n_mels=20, channels=8, blocks=1, hidden=4, heads=2
+    encoder = ViewEncoder(small_ecapa(), n_mels=20)
+    if kind == "slots":
+        encoder = SeparativeECAPA(
+            small_ecapa(), n_mels=20, channels=8, blocks=1, hidden=4, heads=2
         )
-    )
     encoder.to("meta").float()
     plain = [
         value

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from conftest import small_ecapa
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
@@ -28,15 +28,8 @@ def galr(sources=2, window=32):
 
 
 def masked_ecapa(sources=2, sample_rate=16000):
-    ecapa = ECAPA_TDNN(
-        40,
-        lin_neurons=6,
-        channels=[8] * 4 + [24],
-        attention_channels=8,
-        se_channels=8,
-    )
     return SeparativeECAPA(
-        ecapa,
+        small_ecapa(n_mels=40),
         sources=sources,
         sample_rate=sample_rate,
         n_mels=40,

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from conftest import small_ecapa
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
@@ -15,14 +15,7 @@ from speechbrain_ssl.lobes.teacher import Teacher
 
 def small_encoder(seed=0):
     torch.manual_seed(seed)
-    ecapa = ECAPA_TDNN(
-        20,
-        channels=[8, 8, 8, 8, 24],
-        attention_channels=8,
-        se_channels=8,
-        lin_neurons=6,
-    )
-    return ViewEncoder(ecapa, n_mels=20)
+    return ViewEncoder(small_ecapa(), n_mels=20)
 
 
 def small_head():

@@ -205,8 +205,10 @@ class EmbeddingBrain(StepBrain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log, validate and save after an epoch."""
+        if stage != sb.Stage.TRAIN:
+            return
         steps = self.step - self.first_step
-        if stage != sb.Stage.TRAIN or not steps:  # optimizer_step_limit
+        if not steps:  # optimizer_step_limit was reached before
             return
         self._refuse_nonfinite(min(self.nonfinite_patience, steps - 1))
         train = {k: float(v) / steps for k, v in self.sums.items()}

@@ -132,10 +132,10 @@ class CSCLoss(nn.Module):
     Differs: the paper's contrast set is not known to us. `batch` contrasts
     with all identities of the batch and is our default; `inventory` with a
     learned table of all training identities, whose rows follow them: each
-    global vector has to pick its row as well (otherwise rows are never
-    attracted, and leaving a constant embedding is enough); `mixture` only with the talkers
-    of the same mixture, the literal reading, which is solved by telling two
-    voices apart and harms verification.
+    global vector has to pick its row as well (without it rows are only ever
+    repelled, and a constant embedding that they flee has zero loss);
+    `mixture` only with the talkers of the same mixture, the literal reading,
+    which is solved by telling two voices apart and harms verification.
 
     Arguments
     ---------

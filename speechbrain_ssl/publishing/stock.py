@@ -144,7 +144,7 @@ def stock_model(model: Pretrained, train: pd.DataFrame) -> StockModel:
 
 
 def _clusters(train):
-    """Whether a manifest is one of `PseudoLabels`."""
+    """Whether the speakers of a manifest are clusters of `PseudoLabels`."""
     return train["spk_id"].str.fullmatch(r"cluster_\d+").all()
 
 
