@@ -32,22 +32,26 @@ def slow_dino(student, teacher, centre, student_temperature, temperature):
 @pytest.mark.parametrize(
     ("views", "longs"), [(6, 2), (2, 2), (3, 1), (4, 3), (2, 1)]
 )
-@pytest.mark.parametrize("block", [2**20, 2 * 33, 1])
+@pytest.mark.parametrize(
+    ("block", "above", "watched"),
+    [(2**20, 1, False), (2 * 33, 3, False), (1, 3, True)],
+)
 def test_loss_and_gradient_equal_the_double_loop(
-    views, longs, block, monkeypatch
+    views, longs, block, above, watched, monkeypatch
 ):
     monkeypatch.setattr("speechbrain_ssl.losses.dino.CPU_BLOCK", block)
     torch.manual_seed(views)
     student = torch.randn(views, 5, 33, requires_grad=True)
     teacher, centre = torch.randn(longs, 5, 33), torch.randn(33)
-    loss = DINOLoss(33, student_temperature=0.1)
+    loss = DINOLoss(33, student_temperature=0.1, watched=watched)
     loss.centre.copy_(centre)
     ours = loss(student, teacher, 0.07)
-    (gradient,) = torch.autograd.grad(3 * ours, student)
+    (gradient,) = torch.autograd.grad(above * ours, student)
     slow = slow_dino(student, teacher, centre, 0.1, 0.07)
-    (expected,) = torch.autograd.grad(3 * slow, student)
+    (expected,) = torch.autograd.grad(above * slow, student)
     torch.testing.assert_close(ours, slow, rtol=1e-5, atol=0)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
+    assert (loss.entropy is not None) == watched
 
 
 def test_gradient_is_that_of_finite_differences():
@@ -89,7 +93,7 @@ def test_swapping_the_long_crops_changes_nothing():
 def test_equal_networks_and_views_give_the_entropy():
     torch.manual_seed(0)
     view = torch.randn(1, 4, 9)
-    loss = DINOLoss(9, student_temperature=0.5)
+    loss = DINOLoss(9, student_temperature=0.5, watched=True)
     value = loss(view.expand(6, 4, 9), view.expand(2, 4, 9), 0.5)
     p = (view / 0.5).softmax(-1)
     entropy = -(p * p.log()).sum(-1).mean()
@@ -100,7 +104,7 @@ def test_equal_networks_and_views_give_the_entropy():
 def test_centre_follows_the_teacher_after_the_loss():
     torch.manual_seed(0)
     student, teacher = torch.randn(6, 3, 9), torch.randn(2, 3, 9)
-    loss = DINOLoss(9)
+    loss = DINOLoss(9, watched=True)
     first = loss(student, teacher, 0.1)
     torch.testing.assert_close(loss.centre, 0.1 * teacher.mean((0, 1)))
     loss.eval()
@@ -117,7 +121,7 @@ def test_winners_are_the_first_of_the_largest(size):
 
 
 def test_a_confident_and_an_empty_teacher_have_the_extreme_entropies():
-    loss = DINOLoss(16).eval()
+    loss = DINOLoss(16, watched=True).eval()
     student = torch.zeros(3, 2, 16)
     value = loss(student, torch.zeros(2, 2, 16), 0.04)
     assert loss.entropy.item() == pytest.approx(math.log(16), abs=1e-5)
@@ -136,7 +140,7 @@ def test_sinkhorn_gives_every_prototype_the_same_mass():
         mass = mass / mass.sum(-1, keepdim=True)
         mass = mass / mass.sum((0, 1), keepdim=True)
     expected = (mass / mass.sum(-1, keepdim=True)).float()
-    loss = DINOLoss(4, sinkhorn_iterations=50)
+    loss = DINOLoss(4, sinkhorn_iterations=50, watched=True)
     targets = loss.targets(teacher, 0.5)
     torch.testing.assert_close(targets, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(

@@ -43,6 +43,7 @@ class DINOBrain(EmbeddingBrain):
 
     def __init__(self, modules, opt_class, hparams, *rest, **more):
         super().__init__(modules, opt_class, hparams, *rest, **more)
+        self.hparams.dino.watched = True
         if hparams.get("embedding_weights"):  # the copy was made before
             student = hparams["encoder"].state_dict()
             hparams["teacher"].encoder.load_state_dict(student)

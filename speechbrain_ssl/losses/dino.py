@@ -35,9 +35,9 @@ class DINOLoss(nn.Module):
     step. It keeps a fast teacher from falling into two or three clusters,
     which the centre does not.
 
-    Collapse is watched through `entropy` (mean of the teacher's entropies,
-    nats) and `winners` ((U, B), its most probable prototypes) of the last
-    call.
+    With `watched` set, each call keeps what a collapse is seen by: `entropy`
+    (mean of the teacher's entropies, nats) and `winners` ((U, B), its most
+    probable prototypes). Both are None else.
 
     Source: arXiv:2208.05413, section 2; arXiv:2104.14294, equations 1 to 4.
 
@@ -55,6 +55,8 @@ class DINOLoss(nn.Module):
         Share of the old centre that is kept at each step, 0 to 1.
     sinkhorn_iterations : int
         0: the centre; 3: Sinkhorn-Knopp.
+    watched : bool
+        Keep `entropy` and `winners` of each call.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class DINOLoss(nn.Module):
         student_temperature: float = 0.1,
         centre_momentum: float = 0.9,
         sinkhorn_iterations: int = 0,
+        watched: bool = False,
     ):
         super().__init__()
         check_sizes(
@@ -99,6 +102,7 @@ class DINOLoss(nn.Module):
         self.sinkhorn_iterations = sinkhorn_iterations
         self.centre_momentum = centre_momentum
         self.register_buffer("centre", torch.zeros(prototypes))
+        self.watched = watched
         self.entropy = self.winners = None
 
     def forward(
@@ -165,6 +169,8 @@ class DINOLoss(nn.Module):
             logits = torch.add(
                 -share * self.centre, teacher.float(), alpha=share
             )
+        if not self.watched:
+            return torch.softmax(logits, -1, out=logits)
         probabilities = logits.softmax(-1)
         self.winners = _argmax(logits)
         best = self.winners.unsqueeze(-1)
@@ -289,7 +295,9 @@ class _CrossView(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
-        gradient *= above
+        # Reading `above` would make a GPU wait; a CPU saves a pass.
+        if above.device.type != "cpu" or above != 1:
+            gradient *= above
         return gradient.to(ctx.dtype), None, None
 
 
