@@ -65,12 +65,16 @@ def networks(channels):
 def compare(name, ours, theirs, repeats):
     """Print two times and their ratio; both ways of computing one thing."""
     times = side_by_side({"ours": ours, "naive": theirs}, repeats)
-    ratio = times["naive"] / times["ours"]
-    print(
-        f"  {name:<28} ours {times['ours']:9.1f}  naive {times['naive']:9.1f}"
-        f"  ({ratio:.1f} times)"
-    )
+    show(name, **times)
     return times["ours"]
+
+
+def show(name, ours, naive):
+    """Print two times and their ratio."""
+    print(
+        f"  {name:<28} ours {ours:9.1f}  naive {naive:9.1f}"
+        f"  ({naive / ours:.1f} times)"
+    )
 
 
 def main():
@@ -162,10 +166,12 @@ def step_part(encoder, head, teacher, batch, repeats, overhead):
         optimisers[1].zero_grad()
         naive_follow(its, student, projector, 0.996)
 
-    passes = least(encoders, repeats)
     heads = head_part(head, teacher, batch, repeats)
+    steps = {"passes": encoders, "ours": ours, "naive": naive}
+    times = side_by_side(steps, repeats)
+    passes, whole = times.pop("passes"), times["ours"]
     print(f"  {'encoder passes, both ways':<28} ours {passes:9.1f}")
-    whole = compare("step", ours, naive, repeats)
+    show("step", **times)
     share = 100 * (whole - passes) / passes
     bookkeeping = 100 * overhead / passes
     print(

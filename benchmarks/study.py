@@ -55,14 +55,16 @@ class Training(NamedTuple):
     seed: int
     folder: Path
     command: list[str]
+    trained: Path  # where its metrics are; another run's, if it trains none
     model: Path  # what is verified
+    verified: list[str]  # further options of that
     start: Optional[Path]  # another run's folder, exported first
     ablation: bool  # of one seed, not in the pictures
 
     @property
     def finished(self) -> Optional[dict]:
-        """Its metrics, where there are any."""
-        path = self.folder / "metrics.json"
+        """The metrics of its training, where there are any."""
+        path = self.trained / "metrics.json"
         return json.loads(path.read_text()) if path.is_file() else None
 
 
@@ -86,6 +88,7 @@ def _training(settings, how, method, corpus, seed, overrides):
     name = _name(method, corpus, seed)
     runs = Path(settings["output_folder"]).resolve() / "runs"
     data = Path(settings["corpora"][corpus]["folder"])
+    trained = runs / _name(how.get("of", method), corpus, seed)
     start = None
     if "start" in how:
         start = runs / _name(how["start"], corpus, seed)
@@ -105,8 +108,10 @@ def _training(settings, how, method, corpus, seed, overrides):
         corpus,
         seed,
         runs / name,
-        ["train.py", how["yaml"], *values],
-        runs / name / how.get("model", ""),
+        ["train.py", how["yaml"], *values] if "yaml" in how else [],
+        trained,
+        trained / how.get("model", ""),
+        [f"--{key}={value}" for key, value in how.get("verify", {}).items()],
         start,
         how.get("seeds", 1) == 1,
     )
@@ -150,6 +155,7 @@ def verification(settings, training, corpus, pool):
         f"--sirs_db={_text(settings['sirs_db'])}",
         f"--interferers={pool}",
         f"--bootstrap={settings['bootstrap']}",
+        *training.verified,
     ]
 
 
@@ -250,7 +256,10 @@ def study(settings: dict) -> bool:
         )
         began = time()
         worked = training.start is None or exported(training.start)
-        worked = worked and run(training.command, training.folder)
+        if not training.command:
+            worked = training.finished is not None
+        elif worked:
+            worked = run(training.command, training.folder)
         spent.append((time() - began) / 60)
         for corpus, pool in pools.items():
             if worked:

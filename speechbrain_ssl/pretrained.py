@@ -31,11 +31,15 @@ class Pretrained:
     average : int
         1: the checkpoint that validation chose (`SafeCheckpointer.chosen`);
         above: mean weights of that many last epochs.
+    network : str, optional
+        Key of the module that embeds, in place of the method's own: `encoder`
+        is DINO's student.
 
     Raises
     ------
     BadInputError
-        If the folder is not that of a run or has too few checkpoints.
+        If the folder is not that of a run, has too few checkpoints or no such
+        network.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Pretrained:
         source: Union[str, Path],
         device: str = "cpu",
         average: int = 1,
+        network: Optional[str] = None,
     ):
         folder = Path(source)
         _refuse_chain(folder)
@@ -61,7 +66,14 @@ class Pretrained:
         self.hparams = load_hyperpyyaml(text, overrides)
         brain = self.hparams["brain"]
         evaluated = getattr(brain, "func", brain).EVALUATED
-        self.encoder: nn.Module = self.hparams[evaluated]
+        networks = sorted({evaluated, "encoder"})
+        evaluated = network or evaluated
+        problem = f"network is {network}; it has {' and '.join(networks)}"
+        refuse(
+            str(source),
+            [] if evaluated in networks else [problem],
+            "Choose one of them.",
+        )
         checkpointer = self.hparams["checkpointer"]
         checkpointer.checkpoints_dir = folder / "save"  # it may have moved
         self.checkpoints = _chosen(checkpointer, average)
@@ -76,7 +88,7 @@ class Pretrained:
             else advice,
         )
         self.device = device
-        self.module(evaluated)
+        self.encoder = self.module(evaluated)
         self.folder = folder
 
     def module(self, name: str) -> nn.Module:
@@ -160,7 +172,9 @@ class Model(NamedTuple):
     aggregator: Optional[Callable[[torch.Tensor], torch.Tensor]]
 
 
-def load_model(source: str, device: str, trust: bool) -> Model:
+def load_model(
+    source: str, device: str, trust: bool, network: Optional[str] = None
+) -> Model:
     """Model of a training folder, a SpeechBrain model folder or a Hub id.
 
     Arguments
@@ -172,6 +186,8 @@ def load_model(source: str, device: str, trust: bool) -> Model:
         Where the encoder goes.
     trust : bool
         Whether YAML that is not in a local folder may be run.
+    network : str, optional
+        Of a folder of train.py, see `Pretrained`.
 
     Returns
     -------
@@ -185,7 +201,7 @@ def load_model(source: str, device: str, trust: bool) -> Model:
     folder = Path(source)
     _refuse_chain(folder)
     if (folder / "save").is_dir() or (folder.is_dir() and not any_yaml(folder)):
-        run = Pretrained(source, device)
+        run = Pretrained(source, device, network=network)
         aggregator = "aggregator" in run.checkpoints[0].paramfiles
         return Model(
             run.encoder,
@@ -194,6 +210,13 @@ def load_model(source: str, device: str, trust: bool) -> Model:
             run.hparams["sample_rate"],
             run.module("aggregator").enrol if aggregator else None,
         )
+    refuse(
+        str(source),
+        [f"network is {network}; only train.py's folders have one to choose"]
+        if network
+        else [],
+        "Leave it out.",
+    )
     problem = "it is no local folder; its YAML would be fetched and run as code"
     refuse(
         str(source),

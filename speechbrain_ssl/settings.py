@@ -39,6 +39,7 @@ KEYS = (
 VERIFY_KEYS = (
     "source",
     "trust_source",
+    "network",
     "trials",
     "output_folder",
     "data_folder",
@@ -132,8 +133,13 @@ def load(arguments: list[str], used: Optional[tuple[str, ...]] = None) -> Run:
             f"--{key} is not a key of {yaml}{nearest(key, keys)}"
             for key in given
             if key not in keys
+        ]
+        + [
+            f"--{key} is given more than once"
+            for key in sorted(set(given))
+            if given.count(key) > 1
         ],
-        "Overrides replace top-level keys of the YAML.",
+        "Overrides replace top-level keys of the YAML, each once.",
     )
     ddp_init_group(options)
     try:

@@ -97,7 +97,9 @@ def verify_source(run: Run) -> dict[str, Any]:
     _check(hparams)
     folder = Path(hparams["output_folder"])
     device = run.options["device"] or infer_device()
-    model = load_model(hparams["source"], device, hparams["trust_source"])
+    model = load_model(
+        hparams["source"], device, hparams["trust_source"], hparams["network"]
+    )
     trial_list = _trial_list(hparams, model, folder / "manifests")
     # All that is read comes before the embeddings, which may take hours.
     others = _others(hparams["compare"], trial_list)

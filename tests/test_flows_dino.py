@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import soundfile as sf
 import torch
 from conftest import (
     REPOSITORY,
@@ -16,6 +17,8 @@ import train
 import verify
 from speechbrain_ssl.brains.dino import DINOBrain
 from speechbrain_ssl.brains.embedding import EmbeddingBrain
+from speechbrain_ssl.lobes.encoder import ViewEncoder
+from speechbrain_ssl.pretrained import Pretrained
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +46,18 @@ def test_a_run_logs_the_collapse_watch(trained):
     assert "teacher_entropy" in log and "effective_rank" in log
 
 
-def test_verify_scores_the_teacher(trained, small_corpus, tmp_path):
+def test_verify_scores_the_teacher_or_the_student(
+    trained, small_corpus, tmp_path, capsys
+):
     arguments = [
         str(REPOSITORY / "hparams" / "verify.yaml"),
         f"--source={trained}",
         f"--trials={small_corpus / 'trials.txt'}",
         f"--data_folder={small_corpus}",
-        f"--output_folder={tmp_path}",
         "--device=cpu",
         "--sirs_db=[]",
     ]
-    assert verify.main(arguments) == 0
+    assert verify.main([*arguments, f"--output_folder={tmp_path}"]) == 0
     here = (tmp_path / "scores" / "clean.txt").read_text()
     assert here == (trained / "scores" / "clean.txt").read_text()
     teacher, student = (
@@ -61,6 +65,29 @@ def test_verify_scores_the_teacher(trained, small_corpus, tmp_path):
     )
     name = "embedding_model.fc.conv.weight"
     assert not torch.equal(teacher[f"encoder.{name}"], student[name])
+    out = tmp_path / "student"
+    arguments += ["--network=encoder", f"--output_folder={out}"]
+    assert verify.main(arguments) == 0
+    line = (out / "scores" / "clean.txt").read_text().splitlines()[0]
+    _, *pair, score = line.split()
+    encoder = Pretrained(trained, network="encoder").encoder
+    assert type(encoder) is ViewEncoder
+    waves = [
+        torch.as_tensor(
+            sf.read(small_corpus / "wav" / name, dtype="float32")[0]
+        )
+        for name in pair
+    ]
+    with torch.no_grad():
+        embeddings = [encoder(wave[None])[0] for wave in waves]
+    cosine = torch.cosine_similarity(*embeddings, dim=0)
+    assert float(score) == pytest.approx(cosine.item(), abs=1e-4)
+    assert line != here.splitlines()[0]
+    assert verify.main([*arguments, "--network=head"]) == 2
+    assert "--network is given more than once" in capsys.readouterr().err
+    arguments[-2] = "--network=head"
+    assert verify.main(arguments) == 2
+    assert "it has encoder and teacher" in capsys.readouterr().err
 
 
 def test_a_killed_run_resumes_to_the_same_weights(

@@ -25,7 +25,11 @@ def settings(tmp_path):
 def test_every_training_names_a_yaml_and_keys_that_exist(settings):
     grid = study.trainings(settings)
     assert len({training.folder for training in grid}) == len(grid) >= 30
-    for training in grid:
+    own = [training for training in grid if training.command]
+    assert {training.trained for training in own} == {
+        training.trained for training in grid
+    }
+    for training in own:
         assert training.command[0] == "train.py"
         text = (REPOSITORY / training.command[1]).read_text()
         for value in training.command[2:]:
@@ -82,10 +86,27 @@ def test_a_run_that_failed_is_counted_and_the_others_go_on(
         "NT-Xent-speech_commands-1234",
         "SupCon-speech_commands-1234",
     ]
-    assert len(calls) == 2 * len(grid) - len(failed)
-    assert (
-        f"{len(grid) - len(failed)} of {len(grid)}" in capsys.readouterr().out
+    untrained = [t for t in grid if not t.command]
+    bad = len(failed) + len(untrained)  # which find no training of another
+    assert len(calls) == 2 * len(grid) - len(failed) - 2 * len(untrained)
+    assert f"{len(grid) - bad} of {len(grid)}" in capsys.readouterr().out
+
+
+def test_a_training_is_verified_in_another_way(settings):
+    grid = study.trainings(settings)
+    name = "DINO-the_student-libri_mini-1234"
+    (student,) = (t for t in grid if t.folder.name == name)
+    assert not student.command and student.finished is None
+    student.trained.mkdir(parents=True)
+    (student.trained / "metrics.json").write_text('{"minutes": 3}')
+    assert student.finished == {"minutes": 3}
+    command = study.verification(settings, student, "emodb", "dev.csv")
+    assert f"--source={student.folder.parent / 'DINO-libri_mini-1234'}" in (
+        command
     )
+    assert command[-1] == "--network=encoder"
+    out = student.folder / "trials" / "emodb"
+    assert f"--output_folder={out}" in command
 
 
 def figures(eer, low, high):

@@ -278,6 +278,7 @@ def test_noise_interferes_at_its_level(
         (["--breakdown=genre"], "breakdown is 'genre', no list"),
         (["--sirs_db=5"], "sirs_db is '5', no list"),
         (["--source=someone/model"], "--trust_source=True"),
+        (["--network=encoder"], "only train.py's folders have one"),
     ],
 )
 def test_bad_input_is_one_clear_error(
