@@ -9,16 +9,18 @@ study.md and pictures (see study_report.py).
 """
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import time
+from threading import Lock
 from typing import NamedTuple, Optional
 
 import torch
 from study_report import LOG_MEL, publish, report
 
-from speechbrain_ssl.checks import BadInputError, refuse
+from speechbrain_ssl.checks import BadInputError, check_sizes, refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.dataio.trials import read_trials
@@ -39,6 +41,7 @@ KEYS = (
     "data_folder",
     "output_folder",
     "publish",
+    "at_once",
     "seeds",
     "sirs_db",
     "bootstrap",
@@ -231,47 +234,66 @@ def baseline(settings, corpus, pool):
     write_json(metrics, out / "metrics.json")
 
 
-def time_left(grid: list[Training], spent: list[float]) -> str:
+def time_left(grid: list[Training], at_once: int) -> str:
     """Of the trainings that are not finished, from those that are."""
-    left = sum(training.finished is None for training in grid)
+    left = [t for t in grid if t.command and t.finished is None]
     known = [t.finished.get("minutes") for t in grid if t.finished]
-    known = [minutes for minutes in known if minutes] or spent
+    known = [minutes for minutes in known if minutes]
     if not known:
-        return f"{left} trainings left"
-    minutes = left * sum(known) / len(known)
-    return f"{left} trainings left, about {minutes / 60:.1f} hours"
+        return f"{len(left)} trainings left"
+    hours = len(left) * sum(known) / len(known) / 60 / at_once
+    return f"{len(left)} trainings left, about {hours:.1f} hours"
 
 
 def study(settings: dict) -> bool:
     """Run what is missing, then report; whether all of it worked."""
+    at_once, tasks, lock = settings["at_once"], {}, Lock()
+    check_sizes(at_once=(at_once >= 1, at_once, "1 or more"))
     grid, pools = trainings(settings), interferers(settings)
     for corpus, pool in pools.items():
         baseline(settings, corpus, pool)
-    failed, spent = 0, []
-    for number, training in enumerate(grid, start=1):
-        print(
-            f"[{number}/{len(grid)}] {training.folder.name}; "
-            f"{time_left(grid, spent)}",
-            flush=True,
-        )
-        began = time()
-        worked = training.start is None or exported(training.start)
-        if not training.command:
-            worked = training.finished is not None
-        elif worked:
-            worked = run(training.command, training.folder)
-        spent.append((time() - began) / 60)
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+    def finish(training, number, before):
+        if before is not None:
+            before.result()
+        left = time_left(grid, at_once)
+        place = f"[{number}/{len(grid)}]"
+        print(f"{place} {training.folder.name}; {left}", flush=True)
+        worked = trained(training)
         for corpus, pool in pools.items():
             if worked:
                 command = verification(settings, training, corpus, pool)
                 out = training.folder / "trials" / corpus
                 worked = run(command, out)
-        failed += not worked
-        report(settings, grid)
+        with lock:
+            report(settings, grid)
+        return worked
+
+    with ThreadPoolExecutor(at_once) as workers:
+        for number, training in enumerate(grid, start=1):
+            before = tasks.get(training.start or training.trained)
+            task = workers.submit(finish, training, number, before)
+            tasks[training.folder] = task
+        try:
+            done = sum(task.result() for task in tasks.values())
+        except BaseException:  # such as Ctrl-C: start no further one
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
     if settings["publish"]:
         publish(Path(settings["output_folder"]), REPOSITORY)
-    print(f"{len(grid) - failed} of {len(grid)} trainings are in the tables")
-    return not failed
+    print(f"{done} of {len(grid)} trainings are in the tables")
+    return done == len(grid)
+
+
+def trained(training: Training) -> bool:
+    """Train it, if it has a training of its own and is not finished."""
+    if not training.command:
+        return training.finished is not None
+    if training.start is not None and not exported(training.start):
+        return False
+    return run(training.command, training.folder)
 
 
 def main(arguments: list[str]) -> int:

@@ -149,6 +149,7 @@ TINY = """
 data_folder: !PLACEHOLDER
 output_folder: !PLACEHOLDER
 publish: False
+at_once: 2  # the chain waits for its start
 seeds: [1, 2]
 sirs_db: [0]
 bootstrap: 20
