@@ -156,11 +156,19 @@ def test_every_ablation_is_reached_by_overrides(small_corpus, tmp_path):
         "--conditions=3",
         "--contrastive_weight=0.5",
         "--separation_weight=0",
+        "--aam_weight=0.25",
         "--label_free_validation=True",
     ]
     assert train.main(options(small_corpus, tmp_path / "run", *more)) == 0
     history = json.loads((tmp_path / "run" / "history.json").read_text())
-    assert history[0]["loss"] == pytest.approx(0.5 * history[0]["contrastive"])
+    parts = 0.5 * history[0]["contrastive"] + 0.25 * history[0]["aam"]
+    assert history[0]["loss"] == pytest.approx(parts)
+    assert len(newest_weights(tmp_path / "run", "aam")["weight"]) == 9
+
+
+def test_a_classifier_without_weight_is_not_made(trained):
+    assert not newest_weights(trained, "aam")
+    assert "aam" not in json.loads((trained / "history.json").read_text())[0]
 
 
 def test_time_domain_encoder_trains_from_its_yaml(small_corpus, tmp_path):

@@ -2,14 +2,17 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from speechbrain_ssl.brains.csc import CSCBrain
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
-from speechbrain_ssl.losses.csc import CSCLoss, InventoryLoss, SISNRLoss
+from speechbrain_ssl.lobes.csc import Slots
+from speechbrain_ssl.losses.csc import CSCLoss, SISNRLoss
 
 
 def slow_si_snr(estimate, source):
@@ -241,17 +244,6 @@ def test_mean_aggregation_gives_the_leave_one_out_centroid_softmax():
     assert torch.allclose(loss, total / 12, atol=1e-5)
 
 
-def test_inventory_term_equals_the_softmax_over_all_rows():
-    torch.manual_seed(7)
-    loss_fn = InventoryLoss(size=5, embedding_dim=4, scale=2.0)
-    embeddings = F.normalize(torch.randn(3, 4), dim=-1)
-    entries = torch.tensor([4, 0, 2])
-    table = F.normalize(loss_fn.inventory, dim=-1)
-    distances = (embeddings[:, None] - table).square().sum(-1)
-    expected = F.cross_entropy(-2.0 * distances, entries)
-    assert torch.allclose(loss_fn(embeddings, entries), expected, atol=1e-5)
-
-
 def test_bfloat16_embeddings_give_a_float32_loss():
     embeddings, vectors, labels = batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -266,3 +258,44 @@ def test_unknown_contrast_set_names_the_choices():
         CSCLoss("batches")
     with pytest.raises(BadInputError, match="inventory_size"):
         CSCLoss("inventory")
+
+
+def test_the_classifier_sees_each_talkers_slot(monkeypatch):
+    seen = []
+
+    class Modules(dict):
+        __getattr__ = dict.__getitem__
+
+    brain = object.__new__(CSCBrain)
+    torch.manual_seed(0)
+    estimates, sources = torch.randn(2, 2, 2, 400)
+    sources[1, 1] = 0  # a single talker
+    estimates[0] = sources[0].flip(0)
+    estimates[1, 0], estimates[1, 1] = sources[1, 0], 0
+    embeddings = torch.randn(2, 2, 8)
+    brain.hparams = SimpleNamespace(
+        separation=SISNRLoss(),
+        identities_per_batch=3,
+        conditions=1,
+        sources=2,
+        contrastive=SimpleNamespace(log_set=torch.zeros(())),
+    )
+    brain.modules = Modules(
+        aggregator=lambda *_: None,
+        contrastive=lambda *_, **__: torch.zeros(()),
+        aam=lambda *given: seen.extend(given) or torch.tensor(3.0),
+    )
+    monkeypatch.setattr(CSCBrain, "add", lambda *_: None)
+    batch = {
+        "sources": sources,
+        "identities": torch.tensor([[0, 1], [2, -1]]),
+        "entries": torch.tensor([[40, 41], [42, -1]]),
+    }
+    terms = brain.terms(Slots(embeddings, estimates), batch)
+    assert terms["aam"] == 3
+    slots, labels = seen
+    assert labels.tolist() == [41, 40, 42]  # slots of the first are swapped
+    expected = torch.stack(
+        [embeddings[0, 0], embeddings[0, 1], embeddings[1, 0]]
+    )
+    assert torch.equal(slots[:, 0], expected)

@@ -8,24 +8,16 @@ from speechbrain_ssl.schedules import value_at
 class AAMBrain(EmbeddingBrain):
     """Every named loss over all views of labelled utterances.
 
-    `aam` classifies the training speakers, which are counted, with an angular
-    margin that may follow a schedule.
+    `aam`, where it is among the modules, classifies the training speakers,
+    which are counted, with an angular margin that may follow a schedule.
     """
 
     MODULES_NEEDED = ("encoder", "aam")
     HPARAMS_NEEDED = (*EmbeddingBrain.HPARAMS_NEEDED, "margin")
 
     def __init__(self, modules, opt_class, hparams, *rest, sampler, **more):
-        count = len(sampler.names)
-        classes = hparams["aam"].classes
-        problem = f"it is {classes}, the training manifest has {count} speakers"
-        refuse(
-            "classes",
-            [] if classes in (None, count) else [problem],
-            f"Set --classes={count}, or leave it out.",
-        )
-        if classes is None:
-            hparams["aam"].set_classes(count)
+        if "aam" in modules:
+            _set_classes(modules["aam"], len(sampler.names))
         super().__init__(
             modules, opt_class, hparams, *rest, sampler=sampler, **more
         )
@@ -33,7 +25,9 @@ class AAMBrain(EmbeddingBrain):
     def on_fit_batch_start(self, batch, should_step):
         """Also set the margin of this step."""
         super().on_fit_batch_start(batch, should_step)
-        self.hparams.aam.margin = value_at(self.hparams.margin, self.progress)
+        if "aam" in self.modules:
+            margin = value_at(self.hparams.margin, self.progress)
+            self.hparams.aam.margin = margin
 
 
 class AAMSupConBrain(AAMBrain):
@@ -54,3 +48,14 @@ class AAMSupConBrain(AAMBrain):
         for name in ("positives", "negatives", "floor"):
             self.add(f"supcon_{name}", getattr(self.hparams.supcon, name))
         return terms
+
+
+def _set_classes(aam, count):
+    problem = f"it is {aam.classes}, the training manifest has {count} speakers"
+    refuse(
+        "classes",
+        [] if aam.classes in (None, count) else [problem],
+        f"Set --classes={count}, or leave it out.",
+    )
+    if aam.classes is None:
+        aam.set_classes(count)

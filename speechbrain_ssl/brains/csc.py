@@ -4,13 +4,13 @@ import logging
 
 import torch
 
-from speechbrain_ssl.brains.embedding import EmbeddingBrain
+from speechbrain_ssl.brains.aam_supcon import AAMBrain
 from speechbrain_ssl.checks import refuse
 
 logger = logging.getLogger(__name__)
 
 
-class CSCBrain(EmbeddingBrain):
+class CSCBrain(AAMBrain):
     """Mixtures to slots, slots to global vectors, four named terms.
 
     1. The separative encoder gives each mixture's slots an embedding and a
@@ -19,42 +19,39 @@ class CSCBrain(EmbeddingBrain):
     3. Slots that hold a talker are gathered with their identities.
     4. The aggregator gives the global vector of every identity as each slot
        sees it, and the slot has to pick its own (`contrastive`).
-    5. With labels, the slot also picks its row of an inventory (`inventory`;
-       only when the YAML has that module).
+    5. With labels and a weight for it, a margin softmax over the training
+       speakers classifies the slot as well (`aam`).
 
     Source: Wang et al. 2021, arXiv:2103.00816; see the losses and lobes of
     the same name for what is the paper's and what is ours.
+
+    Differs: the fifth is ours; Wavesplit (arXiv:2002.08933) has such a term.
     """
 
     MODULES_NEEDED = ("encoder", "aggregator", "contrastive")
     HPARAMS_NEEDED = (
-        *EmbeddingBrain.HPARAMS_NEEDED,
+        *AAMBrain.HPARAMS_NEEDED,
         "separation",
         "identities_per_batch",
         "conditions",
         "sources",
     )
-    TERMS = ("contrastive", "separation", "inventory")
+    TERMS = ("contrastive", "separation", "aam")
+
+    def __init__(self, modules, opt_class, hparams, *rest, **more):
+        if not hparams.get("loss_weights", {}).get("aam"):
+            # A row an identity: not made for nothing, there may be millions.
+            modules = {k: v for k, v in modules.items() if k != "aam"}
+        super().__init__(modules, opt_class, hparams, *rest, **more)
 
     def on_fit_start(self):
-        """Check that inventories have one row an identity, then start."""
+        """Check that an inventory has one row an identity, then start."""
         count = len(self.sampler.names)
-        losses = [
-            self.hparams.contrastive,
-            self.hparams.modules.get("inventory"),
-        ]
-        sizes = {
-            len(loss.inventory)
-            for loss in losses
-            if loss is not None and hasattr(loss, "inventory")
-        }
+        size = len(getattr(self.hparams.contrastive, "inventory", range(count)))
+        problem = f"it is {size}, the training manifest has {count} identities"
         refuse(
             "inventory_size",
-            [
-                f"it is {size}, the training manifest has {count} identities"
-                for size in sizes
-                if size != count
-            ],
+            [problem] if size != count else [],
             f"Set --inventory_size={count}.",
         )
         aggregation = getattr(self.hparams.aggregator, "aggregation", None)
@@ -81,7 +78,7 @@ class CSCBrain(EmbeddingBrain):
         return self.modules.encoder(batch["mixture"])
 
     def terms(self, outputs, batch):
-        """Separation, contrastive and inventory terms.
+        """Separation, contrastive and classification terms.
 
         Arguments
         ---------
@@ -121,10 +118,9 @@ class CSCBrain(EmbeddingBrain):
             ),
         }
         self.add("log_contrast_set", self.hparams.contrastive.log_set)
-        if "inventory" in self.modules:
-            terms["inventory"] = self.modules.inventory(
-                embeddings, entries[spoken]
-            )
+        if "aam" in self.modules:
+            slots = embeddings.unsqueeze(1)  # one view each
+            terms["aam"] = self.modules.aam(slots, entries[spoken])
         return terms
 
     def notes(self, terms):
