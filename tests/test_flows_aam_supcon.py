@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from conftest import command_line
+from conftest import command_line, newest_weights
 
 import train
 from speechbrain_ssl.brains.aam_supcon import AAMSupConBrain
@@ -43,6 +43,7 @@ def test_options_change_what_an_anchor_meets(small_corpus, tmp_path):
         "--inter_top_k=2",
         "--subcentres=2",
         "--contrast_margin=0.1",
+        "--projection_dim=5",
         "--shared_crops=True",
         "--augmentations=[clean]",
         "--views=3",
@@ -54,6 +55,8 @@ def test_options_change_what_an_anchor_meets(small_corpus, tmp_path):
         assert epoch["supcon_negatives"] == pytest.approx(18)  # 24 rows
         assert epoch["supcon_floor"] == pytest.approx(math.log(5), abs=1e-5)
         assert epoch["supcon"] > epoch["supcon_floor"]
+    saved = newest_weights(tmp_path / "run", "supcon")
+    assert len(saved["projection.2.weight"]) == 5
 
 
 def test_margin_follows_its_schedule(small_corpus, tmp_path, monkeypatch):

@@ -54,6 +54,25 @@ def test_loss_and_gradient_equal_the_loops(views, margin, rows, monkeypatch):
     )
 
 
+def test_a_projection_is_what_is_contrasted():
+    torch.manual_seed(0)
+    loss = SupConLoss(0.2, projection_dim=3, embedding_dim=8)
+    first, _, last = loss.projection
+    embeddings = torch.randn(4, 2, 8, requires_grad=True)
+    labels = torch.tensor([0, 1, 0, 2])
+    hidden = (embeddings @ first.weight.T + first.bias).clamp(min=0)
+    projected = hidden @ last.weight.T + last.bias
+    assert projected.shape == (4, 2, 3)
+    ours = loss(embeddings, labels)
+    slow = slow_supcon(projected, labels, 0.2)
+    torch.testing.assert_close(ours, slow, rtol=1e-5, atol=1e-6)
+    wanted = [embeddings, *loss.parameters()]
+    for mine, its in zip(
+        torch.autograd.grad(ours, wanted), torch.autograd.grad(slow, wanted)
+    ):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-6)
+
+
 def test_two_views_of_each_utterance_give_nt_xent():
     torch.manual_seed(0)
     embeddings = torch.randn(5, 2, 8)
@@ -102,6 +121,8 @@ def test_rows_without_positives_give_a_finite_value_and_gradient(batch):
 def test_bad_values_are_refused():
     with pytest.raises(BadInputError, match="temperature is 0"):
         SupConLoss(temperature=0)
+    with pytest.raises(BadInputError, match="embedding_dim is None"):
+        SupConLoss(projection_dim=3)
     with pytest.raises(BadInputError, match=r"labels is \(3,\)"):
         SupConLoss()(torch.randn(4, 2, 8), torch.arange(3))
 

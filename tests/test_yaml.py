@@ -52,6 +52,9 @@ def test_yaml_loads_with_every_key_used(path):
     run = settings.load([str(path), "--device=cpu", *more], keys)
     keys = keys or getattr(run.hparams.get("runner"), "KEYS", settings.KEYS)
     assert set(keys) <= set(run.hparams)
+    for name, module in run.hparams.get("modules", {}).items():
+        if any(True for _ in module.parameters()):  # it would be lost
+            assert run.hparams["checkpointer"].recoverables[name] is module
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: f"{p.parts[-3]}/{p.stem}")

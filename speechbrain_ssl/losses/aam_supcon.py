@@ -91,6 +91,13 @@ class SupConLoss(nn.Module):
         t, 0.05 to 0.5; 0.07 in the paper.
     margin : float
         Taken off the cosine of every positive, 0 to 1; 0 in the paper.
+    projection_dim : int, optional
+        Size of what is contrasted, made of the embedding by a layer of
+        `embedding_dim`, a ReLU and a linear layer, which only training needs;
+        by default the embedding itself, as in the authors' code. The paper's
+        figure has such a network, arXiv:2004.11362 one of 128.
+    embedding_dim : int, optional
+        D; only for the projection.
 
     Raises
     ------
@@ -105,13 +112,33 @@ class SupConLoss(nn.Module):
     1.386
     """
 
-    def __init__(self, temperature: float = 0.07, margin: float = 0.0):
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        margin: float = 0.0,
+        projection_dim: Optional[int] = None,
+        embedding_dim: Optional[int] = None,
+    ):
         super().__init__()
+        size = projection_dim
         check_sizes(
             temperature=(temperature > 0, temperature, "above 0"),
             margin=(0 <= margin <= 1, margin, "0 to 1"),
+            projection_dim=(size is None or size >= 1, size, "1 or more"),
+            embedding_dim=(
+                size is None or embedding_dim is not None,
+                embedding_dim,
+                "the embedding's size, for a projection",
+            ),
         )
         self.temperature, self.margin = temperature, margin
+        self.projection: nn.Module = nn.Identity()
+        if size is not None:
+            self.projection = nn.Sequential(
+                nn.Linear(embedding_dim, embedding_dim),
+                nn.ReLU(),
+                nn.Linear(embedding_dim, size),
+            )
 
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor
@@ -139,7 +166,8 @@ class SupConLoss(nn.Module):
             )
         )
         with torch.autocast(embeddings.device.type, enabled=False):
-            own = F.normalize(embeddings.float(), dim=-1)  # (B, V, D)
+            own = self.projection(embeddings.float())
+            own = F.normalize(own, dim=-1)  # (B, V, D)
             rows, everyone, rank = _gather(own, labels)
             same = (everyone.unsqueeze(0) == everyone.unsqueeze(1)).float()
             positives = views * same.sum(1) - 1  # (W B,)
