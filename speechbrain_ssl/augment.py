@@ -12,6 +12,7 @@ from scipy.fft import next_fast_len
 
 from speechbrain_ssl.checks import nearest, refuse
 from speechbrain_ssl.dataio.audio import fit_length, level, read_piece
+from speechbrain_ssl.dataio.files import audio_below
 
 # Signal-to-noise ranges of the DINO authors' recipe, decibels (methods of
 # Cho et al. 2022, arXiv:2208.05413); other folders take the widest.
@@ -226,15 +227,12 @@ def audio_files(
     Raises
     ------
     BadInputError
-        If it has no audio, or a file of another rate or several channels.
+        If it has no audio, or a file is empty, of another rate or of several
+        channels.
     """
     if folder is None:
         return []
-    paths = [
-        path
-        for path in sorted(Path(folder).rglob("*"))
-        if path.suffix.lower() in (".wav", ".flac")
-    ]
+    paths = audio_below(folder)
     problems = [] if paths else ["no .wav or .flac file was found"]
     infos = [soundfile.info(str(path)) for path in paths]
     problems += [
@@ -242,6 +240,11 @@ def audio_files(
         f"{sample_rate} Hz and one are expected"
         for path, info in zip(paths, infos)
         if (info.samplerate, info.channels) != (sample_rate, 1)
+    ]
+    problems += [
+        f"{path} has no samples"
+        for path, info in zip(paths, infos)
+        if info.frames == 0
     ]
     refuse(str(folder), problems, "Give another folder or leave it out.")
     return [(path, info.frames) for path, info in zip(paths, infos)]

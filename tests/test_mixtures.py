@@ -7,9 +7,10 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ssl.augment import Augment
+from speechbrain_ssl.augment import Augment, audio_files
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio.mixtures import MixtureDataset, MixtureSampler
+from speechbrain_ssl.dataio.recordings import find_recordings
 from speechbrain_ssl.schedules import Linear
 
 
@@ -232,6 +233,24 @@ def test_augmentation_folder_without_audio_or_of_another_rate_is_refused(
         Augment(noise_folder=str(tmp_path))
     with pytest.raises(BadInputError, match="noise_probability is 2"):
         Augment(noise_probability=2)
+    soundfile.write(tmp_path / "music" / "a.wav", np.ones(0), 16000)
+    with pytest.raises(BadInputError, match="a.wav has no samples"):
+        Augment(noise_folder=str(tmp_path))
+
+
+def test_linked_folders_are_searched_and_circles_end(tmp_path):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    soundfile.write(tmp_path / "far" / "deep" / "a.FLAC", np.ones(80), 16000)
+    (tmp_path / "noise" / "music").mkdir(parents=True)
+    soundfile.write(tmp_path / "noise" / "music" / "b.wav", np.ones(80), 16000)
+    (tmp_path / "noise" / "babble").symlink_to(tmp_path / "far")
+    (tmp_path / "noise" / "music" / "up").symlink_to(tmp_path / "noise")
+    names = [
+        path.relative_to(tmp_path / "noise").as_posix()
+        for path, _ in audio_files(str(tmp_path / "noise"), 16000)
+    ]
+    assert names == ["babble/deep/a.FLAC", "music/b.wav"]
+    assert len(find_recordings([tmp_path / "noise"])) == 2
 
 
 def test_file_that_turned_silent_or_damaged_is_named(rows, tmp_path):

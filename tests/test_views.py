@@ -180,6 +180,17 @@ def test_a_speaker_takes_its_utterances_in_turn():
     assert [[plan.row for plan in batch] for batch in sampler] != plans
 
 
+def test_kept_rows_stay_with_their_speaker():
+    rows = rows_of(8).assign(spk_id=list("abababab"))
+    sampler = BalancedSampler(rows, 2, 1)
+    assert [own.tolist() for own in sampler.rows_of] == [
+        [0, 2, 4, 6],
+        [1, 3, 5, 7],
+    ]
+    sampler.keep(np.array([1, 2, 5, 6, 7]))
+    assert [own.tolist() for own in sampler.rows_of] == [[2, 6], [1, 5, 7]]
+
+
 def test_balanced_batches_that_cannot_be_filled_are_refused():
     rows = rows_of(12).assign(spk_id=list("aaaaaabbbbbb"))
     with pytest.raises(BadInputError, match="needs 3 speakers, the corpus has"):

@@ -72,7 +72,9 @@ class BalancedSampler(UtteranceSampler):
     def keep(self, kept: np.ndarray) -> None:
         """Plan only some rows from now on, by the labels of now."""
         super().keep(kept)
-        self.rows_of = [np.intersect1d(own, kept) for own in self.members()]
+        inside = np.zeros(len(self.entries), bool)
+        inside[kept] = True
+        self.rows_of = [own[inside[own]] for own in self.members()]
         self.left = np.flatnonzero([len(own) for own in self.rows_of])
         needed = self.speakers * self.processes
         problem = (

@@ -2,10 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Union
+
+SUFFIXES = (".wav", ".flac")
 
 
 @contextmanager
@@ -65,3 +67,43 @@ def write_json(content: Any, path: Union[str, Path]) -> None:
             json.dumps(content, indent=2, allow_nan=False) + "\n",
             encoding="utf-8",
         )
+
+
+def audio_below(
+    folder: Union[str, Path], suffixes: Collection[str] = SUFFIXES
+) -> list[Path]:
+    """Audio files of a folder at any depth, in linked folders as well.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        Where to look.
+    suffixes : collection of str
+        Of the files, in lower case; by default WAV and FLAC.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Sorted; none if there is no such folder.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> _ = folder.ensure("a", "b.WAV"), folder.ensure("c.txt")
+    >>> [path.name for path in audio_below(folder)]
+    ['b.WAV']
+    """
+    found = _below(folder, ()) if os.path.isdir(folder) else ()
+    return sorted(path for path in found if path.suffix.lower() in suffixes)
+
+
+def _below(folder, above):
+    real = os.path.realpath(folder)
+    if real in above:  # a link that leads back
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _below(entry.path, (*above, real))
+            else:
+                yield Path(entry.path)

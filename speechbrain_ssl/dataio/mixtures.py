@@ -133,6 +133,7 @@ class MixtureSampler(EpochSampler):
         self.level_range_db = level_range_db
         self.crop_samples = crop_samples
         self.rows_of = self.members()
+        self._order = None, None  # of a round: its key and identities
 
     def __iter__(self) -> Iterator[list[MixturePlan]]:
         for step in range(self.step, self.steps_per_epoch):
@@ -206,8 +207,11 @@ class MixtureSampler(EpochSampler):
         """Every identity comes once before one comes twice."""
         per_round = len(self.names) // self.identities
         turn, position = divmod(batch, per_round)
-        generator = np.random.default_rng((self.seed, epoch, turn, 0, 0))
-        order = generator.permutation(len(self.names))
+        key = (self.seed, epoch, turn, 0, 0)
+        if self._order[0] != key:
+            generator = np.random.default_rng(key)
+            self._order = key, generator.permutation(len(self.names))
+        order = self._order[1]
         return order[position * self.identities :][: self.identities]
 
     def _crops(self, code, generator):

@@ -8,6 +8,7 @@ import pandas as pd
 import soundfile
 
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.files import audio_below
 from speechbrain_ssl.dataio.manifest import read_manifest
 
 SUFFIXES = {f".{kind.lower()}" for kind in soundfile.available_formats()}
@@ -69,8 +70,8 @@ def find_recordings(
     if len(places) == 1 and first.is_dir():
         found = [
             Recording(path.relative_to(first).as_posix(), str(path))
-            for path in sorted(first.rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            for path in audio_below(first, SUFFIXES)
+            if path.is_file()
         ]
     elif len(places) == 1 and first.suffix.lower() == ".csv":
         rows = read_manifest(first)

@@ -48,11 +48,12 @@ class Interference:
     ):
         self.rows, self.pool = rows, pool
         self.sir_db = sir_db
-        speakers = pool["spk_id"].to_numpy()
+        codes, speakers = pd.factorize(pool["spk_id"])
         self.plans, problems = [], []
         for row, others in enumerate(involved):
             name = rows["ID"].iat[row]
-            free = np.flatnonzero(~np.isin(speakers, list(others)))
+            outside = ~np.isin(speakers, list(others))
+            free = np.flatnonzero(outside[codes])
             if len(free) == 0:
                 problems.append(f"all speakers of the pool meet '{name}'")
                 continue

@@ -88,7 +88,7 @@ class NeighbourPositives:
             vectors = embed_starts(brain.evaluated, rows, brain.device)
             groups = pd.factorize(identity_of(rows, self.apart))[0]
             self.table = nearest(vectors, groups, self.neighbours, brain.device)
-        brain.sampler.positives = self.table
+        brain.sampler.positives = self.table if self.neighbours else None
 
     @mark_as_saver
     def save(self, path):

@@ -8,9 +8,9 @@ from typing import Optional, Union
 import pandas as pd
 
 from speechbrain_ssl.checks import nearest, refuse
+from speechbrain_ssl.dataio.files import audio_below
 from speechbrain_ssl.dataio.manifest import write_manifest
 from speechbrain_ssl.prepare.scan import (
-    SUFFIXES,
     Checks,
     inspect_all,
     keep_usable,
@@ -167,11 +167,7 @@ def named_files(
         If there is no such folder, no audio in it, or another name.
     """
     folder = Path(folder)
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.name[0] != "."
-    ]
+    files = [path for path in audio_below(folder) if path.name[0] != "."]
     inside = [p.relative_to(folder).with_suffix("").as_posix() for p in files]
     matches = [name.fullmatch(path) for path in inside]
     problems = [
