@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from trees import EXPECTED, TRIALS, add, ids, prepare, refused, tone
 
+from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio.manifest import COLUMNS, read_manifest
 from speechbrain_ssl.prepare.voxceleb import (
     prepare_voxceleb,
@@ -264,10 +265,22 @@ def test_hidden_files_are_passed_over(tree):
     assert len(ids(prepare(tree), "train", "dev")) == 12
 
 
-def test_audio_at_another_depth_is_warned_about(tree, caplog):
+def test_audio_at_another_depth_or_of_another_format_is_warned_about(
+    tree, caplog
+):
     add(tree, "id1/stray.wav")
+    (tree / "wav" / "id1" / "s" / "x.M4A").parent.mkdir(exist_ok=True)
+    (tree / "wav" / "id1" / "s" / "x.M4A").write_bytes(b"")
     assert len(ids(prepare(tree), "train", "dev")) == 12
-    assert "stray.wav" in caplog.text
+    assert "stray.wav" in caplog.text and "x.M4A" in caplog.text
+
+
+def test_trial_names_with_folders_above_the_speaker_are_refused(tree):
+    names = [line.split() for line in TRIALS.splitlines()]
+    lines = [f"{label} wav/{one} wav/{two}" for label, one, two in names]
+    (tree.parent / "veri.txt").write_text("\n".join(lines))
+    with pytest.raises(BadInputError, match="does not begin with the speaker"):
+        prepare(tree, splits=["train", "dev"])
 
 
 def test_links_to_folders_are_followed(tree, tmp_path):

@@ -15,8 +15,9 @@ from speechbrain.utils.parallel import parallel_map
 from tqdm import tqdm
 
 from speechbrain_ssl.checks import refuse, summarise
+from speechbrain_ssl.dataio.files import SUFFIXES
 
-SUFFIXES = (".wav", ".flac")
+OTHERS = (".m4a", ".mp3", ".ogg", ".opus", ".aac")
 SERIAL_FILES = 2000  # up to here a process pool costs more than it saves
 SILENT_PEAK = 1e-4  # of full scale; three steps of 16-bit audio
 UNKNOWN_FRAMES = 2**62  # libsndfile's length of a stream that does not tell
@@ -61,7 +62,8 @@ class Audio(NamedTuple):
 def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
     """Audio files of VoxCeleb's layout, whatever the file system's order.
 
-    Hidden files are passed over; audio at another depth is warned about.
+    Hidden files are passed over; audio at another depth or of another format
+    is warned about.
 
     Arguments
     ---------
@@ -92,7 +94,7 @@ def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
     )
     refuse("data_folder", filter(None, map(_root_problem, roots)), advice)
     found: list[Utterance] = []
-    problems, strays = [], []
+    problems, strays, others = [], [], []
     for root in roots:
         try:
             files = list(files_below(os.path.join(root, "wav")))
@@ -106,6 +108,7 @@ def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
         ]
         here = [_utterance(*file) for file in audio if len(file[0]) == 3]
         strays += [entry.path for names, entry in audio if len(names) != 3]
+        others += [e.path for n, e in files if n[-1].lower().endswith(OTHERS)]
         found += here
         if not here:
             example = f", e.g. '{files[0][1].path}'" if files else ""
@@ -121,13 +124,13 @@ def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
         if one.key == other.key
     ]
     refuse("data_folder", problems, advice)
-    if strays:
-        logger.warning(
-            "%d audio files are not at wav/SPEAKER/SESSION/ and are left out, "
-            "e.g. '%s'",
-            len(strays),
-            min(strays),
-        )
+    for paths, what in (
+        (others, "neither .wav nor .flac"),
+        (strays, "not at wav/SPEAKER/SESSION/"),
+    ):
+        if paths:
+            kept_out = "%d audio files are %s and are left out, e.g. '%s'"
+            logger.warning(kept_out, len(paths), what, min(paths))
     return found
 
 

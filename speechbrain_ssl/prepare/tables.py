@@ -110,6 +110,7 @@ def training_tables(
     items = [item for item in utterances if item.speaker not in excluded]
     left_out = len(utterances) - len(items)
     if len(trials) and not left_out:
+        _refuse_other_form(utterances, trials, settings.trials)
         logger.warning("No speaker of %s is in the data.", settings.trials)
     advice = "Give more data or a trial list of fewer speakers."
     problem = f"all {left_out} files belong to speakers of the trial list"
@@ -142,6 +143,18 @@ def _speakers(trials: pd.DataFrame) -> set[str]:
     """Speakers of either column of a trial list."""
     names = pd.concat([trials["enrol"], trials["test"]]).unique()
     return {name.partition("/")[0] for name in names}
+
+
+def _refuse_other_form(utterances, trials, path):
+    """Trial speakers whose names stand in another place would be trained."""
+    known = {item.speaker for item in utterances}
+    names = pd.concat([trials["enrol"], trials["test"]]).unique()
+    wrong = [name for name in names if known.intersection(name.split("/")[1:])]
+    refuse(
+        str(path),
+        [f"'{name}' does not begin with the speaker" for name in wrong],
+        "Names are SPEAKER/SESSION/UTTERANCE, without the folders above.",
+    )
 
 
 def _named(
