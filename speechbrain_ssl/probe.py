@@ -1,6 +1,7 @@
 """Probe of a trained encoder: what `speechbrain-ssl probe` runs."""
 
 import importlib.util
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def probe(arguments: list[str]) -> dict[str, Any]:
         ),
         draws=(draws >= 1, draws, "1 or more"),
     )
+    _refuse_another(folder / "metrics.json", str(hparams["source"]))
     device = run.options["device"] or sb.utils.distributed.infer_device()
     model = Pretrained(hparams["source"], device)
     method, rate = model.hparams["method"], model.hparams["sample_rate"]
@@ -107,7 +109,7 @@ def probe(arguments: list[str]) -> dict[str, Any]:
     if hparams["finetune"] is not None:
         given = {
             f"{method}, fine-tuned": hparams["finetune"](
-                model.encoder, rows, labels, splits, run.options
+                model.encoder, rows, labels, splits, rate, run.options
             ),
             **given,
         }
@@ -144,6 +146,18 @@ def probe(arguments: list[str]) -> dict[str, Any]:
     return metrics
 
 
+def _refuse_another(metrics, source):
+    """Results of another model in the folder are not to be replaced."""
+    made_of = source
+    if metrics.is_file():
+        made_of = json.loads(metrics.read_text(encoding="utf-8"))["source"]
+    refuse(
+        "output_folder",
+        [f"{metrics} is of {made_of}"] if made_of != source else [],
+        "Give another with --output_folder=DIR, or remove that one.",
+    )
+
+
 def _labelled(hparams, sample_rate, manifest):
     """Rows of the corpus whose label is one of the classes."""
     corpus, label = hparams["corpus"], hparams["label"]
@@ -170,7 +184,10 @@ def _labelled(hparams, sample_rate, manifest):
             hparams["seed"],
         )
     else:
-        PREPARATIONS[corpus](hparams["data_folder"], manifest, sample_rate)
+        drawn = {"seed": hparams["seed"]} if corpus == "cremad" else {}
+        PREPARATIONS[corpus](
+            hparams["data_folder"], manifest, sample_rate, **drawn
+        )
     rows = read_manifest(manifest)
     problem = f"there is no column '{label}'{nearest(label, rows.columns)}"
     advice = f"The columns are {', '.join(rows.columns)}."

@@ -11,8 +11,9 @@ import torch
 from conftest import REPOSITORY, dino_options
 
 import train
-from speechbrain_ssl import cli, settings
+from speechbrain_ssl import cli, probe as probing, settings
 from speechbrain_ssl.brains.finetune import FineTuneBrain
+from speechbrain_ssl.dataio.views import groups
 from speechbrain_ssl.evaluation.probe import speaker_splits
 from speechbrain_ssl.lobes.csc import Slots
 from speechbrain_ssl.prepare.emodb import SPEAKERS
@@ -62,6 +63,29 @@ def run(yaml, source, folder, *more):
     )
     path = folder / "metrics.json"
     return code, json.loads(path.read_text()) if path.is_file() else None
+
+
+def test_results_of_another_model_are_not_replaced(source, tmp_path, capsys):
+    text = json.dumps({"source": "another"})
+    (tmp_path / "metrics.json").write_text(text)
+    more = ["--corpus=emodb", f"--data_folder={tmp_path}"]
+    code, metrics = run("probe.yaml", source, tmp_path, *more)
+    assert code == 2 and metrics == {"source": "another"}
+    assert "is of another" in capsys.readouterr().err
+
+
+def test_drawn_folds_follow_the_seed(monkeypatch, tmp_path):
+    seeds = []
+
+    def prepare(data_folder, save_file, sample_rate, seed=None):
+        seeds.append(seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(probing.PREPARATIONS, "cremad", prepare)
+    hparams = {"corpus": "cremad", "data_folder": "x", "label": "emotion"}
+    with pytest.raises(KeyboardInterrupt):
+        probing._labelled({**hparams, "seed": 7}, 16000, tmp_path / "m.csv")
+    assert seeds == [7]
 
 
 def test_a_probe_leaves_figures_predictions_and_pictures(
@@ -181,7 +205,14 @@ def test_the_encoder_joins_after_the_classifier_and_the_given_one_stays(
         end(brain, *inputs)
 
     monkeypatch.setattr(FineTuneBrain, "on_fit_batch_end", look)
-    encoder = Doubled().requires_grad_(False)
+    encoder, heard = Doubled().requires_grad_(False), []
+    embed = FineTuneBrain.embed
+
+    def listen(brain, batch):
+        heard.extend(v for g in groups(batch) for v in g.unbind(1))
+        return embed(brain, batch)
+
+    monkeypatch.setattr(FineTuneBrain, "embed", listen)
     before = copy.deepcopy(encoder.state_dict())
     given = [
         str(REPOSITORY / "hparams" / "probe_finetune.yaml"),
@@ -200,8 +231,10 @@ def test_the_encoder_joins_after_the_classifier_and_the_given_one_stays(
         rows,
         rows["loud"].to_numpy(),
         splits,
+        8000,  # crops of 800 and 400 samples
         {"device": "cpu", "noprogressbar": True},
     )
+    assert {tuple(w.shape) for w in heard} == {(4, 800), (4, 400)}
     assert all(kind is None for kind in given[4:])
     assert set(given[:4]) <= {"no", "yes"}
     assert len(seen) == 6  # 3 epochs of 8 utterances

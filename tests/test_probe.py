@@ -65,6 +65,11 @@ def test_official_partitions_choose_on_valid_and_learn_from_train():
         ({"spk_id": "x"}, "speaker 'x' is in the folds a, b, c, d"),
         ({"fold": list("aaaabbbb") * 2}, "there are 2 folds; 3 or more"),
         ({"fold": ["train"] * 9 + ["test"] * 7}, "no row is in 'valid'"),
+        ({"fold": [""] * 4 + list("aaaabbbbcccc")}, "4 rows have none"),
+        (
+            {"fold": ["train"] * 8 + ["dev"] * 4 + ["test"] * 4},
+            "they are dev, test, train; official partitions",
+        ),
         (
             {"emotion": ["z"] * 4 + ["y", "x"] * 6},
             "fold 'a' tests the class 'z', which no training row has",

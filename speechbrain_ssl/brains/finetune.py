@@ -110,6 +110,7 @@ class FineTune:
         rows: pd.DataFrame,
         labels: np.ndarray,
         splits: Sequence[Any],
+        sample_rate: int,
         run_opts: dict[str, Any],
     ) -> np.ndarray:
         """Predicted classes.
@@ -124,6 +125,8 @@ class FineTune:
             (N,).
         splits : sequence of Split
             See `evaluation.probe`.
+        sample_rate : int
+            Hz of the encoder.
         run_opts : dict
             SpeechBrain's run options.
 
@@ -136,11 +139,16 @@ class FineTune:
         predictions = np.full(len(labels), None, dtype=object)
         for split in splits:
             with tempfile.TemporaryDirectory() as folder:
+                examples = self.examples(
+                    rows=rows.iloc[split.train],
+                    entries=entries[split.train],
+                    sample_rate=sample_rate,
+                )
                 brain = self._fit(
                     # A teacher's parameters require no gradient.
                     copy.deepcopy(encoder).eval().requires_grad_(),
                     rows.iloc[split.train],
-                    entries[split.train],
+                    examples,
                     len(classes),
                     run_opts,
                     Path(folder),
@@ -151,7 +159,7 @@ class FineTune:
             predictions[split.test] = classes[cosines.argmax(1).numpy()]
         return predictions
 
-    def _fit(self, encoder, rows, entries, count, run_opts, folder):
+    def _fit(self, encoder, rows, examples, count, run_opts, folder):
         wave = torch.zeros(1, 16000, device=next(encoder.parameters()).device)
         with torch.no_grad():
             dim = _vectors(encoder(wave)).shape[1]
@@ -180,8 +188,6 @@ class FineTune:
             SafeCheckpointer(folder / "save", modules),
             sampler,
         )
-        loader = torch.utils.data.DataLoader(
-            self.examples(rows=rows, entries=entries), batch_sampler=sampler
-        )
+        loader = torch.utils.data.DataLoader(examples, batch_sampler=sampler)
         brain.fit(EpochCounter(self.epochs), loader)
         return brain

@@ -77,6 +77,13 @@ def speaker_splits(rows: pd.DataFrame, label: str) -> list[Split]:
     """
     folds, labels = rows["fold"].to_numpy(), rows[label].to_numpy()
     names = sorted(set(folds))
+    problems = [f"{sum(folds == '')} rows have none"] if "" in names else []
+    if {"train", "test"} < set(names) != PARTITIONS:
+        problems.append(
+            f"they are {', '.join(names)}; official partitions are "
+            f"{', '.join(sorted(PARTITIONS))}"
+        )
+    refuse("folds", problems, "Correct the column fold.")
     where = {name: np.flatnonzero(folds == name) for name in names}
     if PARTITIONS.issuperset(names):
         problems = [f"no row is in '{n}'" for n in PARTITIONS - set(names)]
