@@ -168,7 +168,7 @@ def run(command: list[str], folder: Path) -> bool:
     A folder that another command made is refused: a grid that changed must
     not pass off old runs as new ones.
     """
-    note, log = folder.with_suffix(".json"), folder.with_suffix(".log")
+    note, log = _beside(folder, ".json"), _beside(folder, ".log")
     folder.parent.mkdir(parents=True, exist_ok=True)
     made_by = json.loads(note.read_text()) if note.is_file() else None
     if made_by != command and (made_by or folder.exists()):
@@ -180,6 +180,11 @@ def run(command: list[str], folder: Path) -> bool:
     return _called(command, log)
 
 
+def _beside(folder, suffix):
+    """A folder's name may have a dot, so not `with_suffix`."""
+    return folder.with_name(folder.name + suffix)
+
+
 def exported(folder: Path) -> bool:
     """Export a run as a model folder, for the weights to start from."""
     out = folder / "exported"
@@ -187,7 +192,7 @@ def exported(folder: Path) -> bool:
         return True
     command = ["-m", "speechbrain_ssl.cli", "export", str(folder)]
     command += ["--to", str(out), "--name", f"study/{folder.name}"]
-    return _called(command, folder.with_suffix(".export.log"))
+    return _called(command, _beside(folder, ".export.log"))
 
 
 def _called(command, log):

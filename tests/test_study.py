@@ -56,6 +56,9 @@ def test_finished_runs_are_skipped_and_changed_ones_refused(tmp_path):
     assert study.run(missing, folder)
     with pytest.raises(BadInputError, match="made by other settings"):
         study.run([*missing, "--seed=2"], folder)
+    other = tmp_path / "runs" / "a.2"  # a dot is part of the name
+    assert not study.run([*missing, "--seed=3"], other)
+    assert (tmp_path / "runs" / "a.2.json").is_file()
     folder.with_suffix(".json").unlink()
     with pytest.raises(BadInputError, match="made by other settings"):
         study.run(missing, folder)
