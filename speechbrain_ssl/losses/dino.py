@@ -295,14 +295,8 @@ class _CrossView(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, above):
         gradient, ctx.kept = ctx.kept, None  # scaled in place, so once only
-        if not _known_to_be_one(above):
-            gradient *= above
+        gradient *= above
         return gradient.to(ctx.dtype), None, None
-
-
-def _known_to_be_one(scalar):
-    """Saves a CPU a pass; a GPU would have to be waited for."""
-    return scalar.device.type == "cpu" and scalar.item() == 1
 
 
 def _block(kept, student, targets, temperature, share):
