@@ -1,11 +1,11 @@
-"""Output files that are either complete or absent."""
+"""Output files that are complete or absent; input files that are found."""
 
 import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 SUFFIXES = (".wav", ".flac")
 
@@ -72,7 +72,7 @@ def write_json(content: Any, path: Union[str, Path]) -> None:
 def audio_below(
     folder: Union[str, Path], suffixes: Collection[str] = SUFFIXES
 ) -> list[Path]:
-    """Audio files of a folder at any depth, in linked folders as well.
+    """Visible audio files of a folder at any depth, sorted.
 
     Arguments
     ---------
@@ -84,7 +84,7 @@ def audio_below(
     Returns
     -------
     list of pathlib.Path
-        Sorted; none if there is no such folder.
+        See `files_below`; none if there is no such folder.
 
     Example
     -------
@@ -93,17 +93,58 @@ def audio_below(
     >>> [path.name for path in audio_below(folder)]
     ['b.WAV']
     """
-    found = _below(folder, ()) if os.path.isdir(folder) else ()
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
+    found = files_below(folder) if os.path.isdir(folder) else ()
+    paths = (Path(entry.path) for _, entry in found)
+    return sorted(path for path in paths if path.suffix.lower() in suffixes)
 
 
-def _below(folder, above):
-    real = os.path.realpath(folder)
-    if real in above:  # a link that leads back
-        return
+def files_below(
+    folder: Union[str, Path], deepest: Optional[int] = None
+) -> Iterator[tuple[tuple[str, ...], os.DirEntry]]:
+    """Files of a folder and of those in it, also linked ones; none hidden.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        Where to look.
+    deepest : int, optional
+        Most names between the folder and a file, the file's included.
+
+    Yields
+    ------
+    tuple of str
+        Names below the folder, the file's last.
+    os.DirEntry
+        The file; a link that leads back to a folder above it is none.
+
+    Raises
+    ------
+    OSError
+        If a folder is missing or may not be read.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> _ = folder.ensure("a", "b.wav"), folder.ensure(".c", "d.wav")
+    >>> [names for names, _ in files_below(folder)]
+    [('a', 'b.wav')]
+    """
+    return _below(str(folder), (os.path.realpath(folder),), (), deepest)
+
+
+def _below(folder, above, names, deepest):
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
-                yield from _below(entry.path, (*above, real))
-            else:
-                yield Path(entry.path)
+            inner = (*names, entry.name)
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield inner, entry
+            elif deepest is None or len(inner) < deepest:
+                place = os.path.join(above[-1], entry.name)
+                if entry.is_symlink():
+                    place = os.path.realpath(entry.path)
+                if place not in above:  # else a circle
+                    yield from _below(
+                        entry.path, (*above, place), inner, deepest
+                    )

@@ -12,8 +12,9 @@ import pandas as pd
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.files import SUFFIXES, files_below
 from speechbrain_ssl.dataio.trials import AUDIO
-from speechbrain_ssl.prepare.scan import SUFFIXES, files_below, version_of
+from speechbrain_ssl.prepare.scan import version_of
 
 FIRST = "dev/dev.lst"  # training speakers of CN-Celeb1, and its mark
 SECOND = "spk.lst"  # speakers of CN-Celeb2, and its mark
@@ -278,7 +279,7 @@ def _audio_below(folder: Path, named: Iterable[str] = ()) -> dict:
     """Recordings by name; those of `named` speakers have the corpus' form."""
     found, problems, strays = {}, [], []
     try:
-        for names, entry in files_below(str(folder)):
+        for names, entry in files_below(folder):
             if not entry.name.lower().endswith(SUFFIXES):
                 continue
             name = os.path.splitext("/".join(names))[0]

@@ -167,7 +167,7 @@ def named_files(
         If there is no such folder, no audio in it, or another name.
     """
     folder = Path(folder)
-    files = [path for path in audio_below(folder) if path.name[0] != "."]
+    files = audio_below(folder)
     inside = [p.relative_to(folder).with_suffix("").as_posix() for p in files]
     matches = [name.fullmatch(path) for path in inside]
     problems = [

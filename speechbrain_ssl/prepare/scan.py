@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
@@ -15,9 +15,10 @@ from speechbrain.utils.parallel import parallel_map
 from tqdm import tqdm
 
 from speechbrain_ssl.checks import refuse, summarise
-from speechbrain_ssl.dataio.files import SUFFIXES
+from speechbrain_ssl.dataio.files import SUFFIXES, files_below
 
 OTHERS = (".m4a", ".mp3", ".ogg", ".opus", ".aac")
+DEEPEST = 4  # one more than the layout has: files that lie too deep show
 SERIAL_FILES = 2000  # up to here a process pool costs more than it saves
 SILENT_PEAK = 1e-4  # of full scale; three steps of 16-bit audio
 UNKNOWN_FRAMES = 2**62  # libsndfile's length of a stream that does not tell
@@ -97,7 +98,7 @@ def find_utterances(roots: Sequence[Union[str, Path]]) -> list[Utterance]:
     problems, strays, others = [], [], []
     for root in roots:
         try:
-            files = list(files_below(os.path.join(root, "wav")))
+            files = list(files_below(os.path.join(root, "wav"), DEEPEST))
         except PermissionError as error:
             problems.append(f"'{error.filename}' may not be read")
             continue
@@ -330,25 +331,6 @@ def _root_problem(root: Union[str, Path]) -> str:
     inside = sorted(path.name for path in root.iterdir())
     shown = ", ".join(inside[:3]) + (", ..." if len(inside) > 3 else "")
     return f"'{root}' has no folder 'wav'; it holds: {shown or 'nothing'}"
-
-
-def files_below(
-    folder: str, above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], os.DirEntry]]:
-    """Names below a folder and entry of every visible file, four levels deep.
-
-    One level more than VoxCeleb has shows files that lie too deep; the limit
-    ends cycles of links.
-    """
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            names = (*above, entry.name)
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir():
-                yield names, entry
-            elif len(names) <= 3:
-                yield from files_below(entry.path, names)
 
 
 def _utterance(names: tuple[str, ...], entry: os.DirEntry) -> Utterance:
