@@ -257,8 +257,9 @@ def study(settings: dict) -> bool:
     grid, pools = trainings(settings), interferers(settings)
     for corpus, pool in pools.items():
         baseline(settings, corpus, pool)
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if at_once > 1:
+        threads = max(1, (os.cpu_count() or 1) // at_once)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
     def finish(training, number, before):
         if before is not None:

@@ -181,7 +181,10 @@ methods:
 """
 
 
-def test_a_study_ends_in_figures_tables_and_pictures(small_corpus, tmp_path):
+def test_a_study_ends_in_figures_tables_and_pictures(
+    small_corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "study.yaml").write_text(TINY)
     out = tmp_path / "out"
     given = [f"--data_folder={small_corpus}", f"--output_folder={out}"]
