@@ -76,7 +76,8 @@ class Augment:
         noises = audio_files(noise_folder, sample_rate)
         self.noises = {}
         for path, samples in noises:
-            kind = path.relative_to(noise_folder).parts[0]
+            folders = path.relative_to(noise_folder).parts[:-1]
+            kind = folders[0] if folders else "noise"
             self.noises.setdefault(kind, []).append((str(path), samples))
         self.rooms = [
             str(path) for path, _ in audio_files(rir_folder, sample_rate)

@@ -125,14 +125,24 @@ def separate(arguments: list[str]) -> None:
     parser.add_argument("mixture", help="audio file")
     _add_source(parser)
     parser.add_argument("--to", default=".", help="folder to write in")
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that are there"
+    )
     given = parser.parse_args(arguments)
     model = _model(given)
     waves, vectors = model.separate(given.mixture)
     stem = Path(given.to) / Path(given.mixture).stem
-    for number, wave in enumerate(waves, 1):
-        with replaced_when_done(f"{stem}_{number}.wav") as path:
+    names = [f"{stem}_{number}.wav" for number in range(1, len(waves) + 1)]
+    there = [path for path in map(Path, names) if path.exists()]
+    refuse(
+        given.to,
+        [] if given.force else [f"it has a {path.name}" for path in there],
+        "Give another folder with --to, or --force to replace them.",
+    )
+    for name, wave in zip(names, waves):
+        with replaced_when_done(name) as path:
             soundfile.write(path, wave, model.sample_rate, subtype="FLOAT")
-        print(f"{stem}_{number}.wav")
+        print(name)
     with replaced_when_done(f"{stem}_speakers.npz") as path:
         np.savez(path, embeddings=vectors)
     print(f"{stem}_speakers.npz")

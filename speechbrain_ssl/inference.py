@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 SHORTEST = 0.1  # seconds; ECAPA-TDNN needs a few frames
 STOCK_THRESHOLD = 0.25  # SpeechBrain's default
 PLAIN = {  # what a calibration must have been fitted to, see verify.yaml
+    "network": None,
     "backend": "cosine",
     "subtract_mean": False,
     "score_norm": "none",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.lobes.features import Fbank
 from speechbrain.utils.checkpoints import average_checkpoints
 from torch import nn
 
@@ -58,11 +59,12 @@ class Pretrained:
             [] if yaml.is_file() else ["it has no hyperparams.yaml"],
             advice,
         )
-        overrides = {"output_folder": str(folder)}
         text = yaml.read_text(encoding="utf-8")
-        for key in ("noise_folder", "rir_folder"):  # not needed any more
-            if f"\n{key}:" in text:
-                overrides[key] = None
+        overrides = {
+            key: value
+            for key, value in _elsewhere(folder).items()
+            if f"\n{key}:" in text
+        }
         self.hparams = load_hyperpyyaml(text, overrides)
         brain = self.hparams["brain"]
         evaluated = getattr(brain, "func", brain).EVALUATED
@@ -74,9 +76,7 @@ class Pretrained:
             [] if evaluated in networks else [problem],
             "Choose one of them.",
         )
-        checkpointer = self.hparams["checkpointer"]
-        checkpointer.checkpoints_dir = folder / "save"  # it may have moved
-        self.checkpoints = _chosen(checkpointer, average)
+        self.checkpoints = _chosen(self.hparams["checkpointer"], average)
         missing = average - len(self.checkpoints)
         refuse(
             str(source),
@@ -129,11 +129,11 @@ class StockEncoder(nn.Module):
         Or `SpeakerRecognition`.
     """
 
-    takes_lengths = True  # of padded waveforms
-
     def __init__(self, classifier: EncoderClassifier):
         super().__init__()
         self.classifier = classifier
+        features = getattr(classifier.mods, "compute_features", None)
+        self.takes_lengths = isinstance(features, Fbank)  # of padded waves
 
     def forward(
         self, waves: torch.Tensor, lengths: Optional[torch.Tensor] = None
@@ -260,6 +260,20 @@ def _fetched(source: str, device: str) -> Any:
             "Give the output folder of train.py, or a speaker model that "
             "SpeechBrain's EncoderClassifier.from_hparams loads.",
         )
+
+
+def _elsewhere(folder):
+    """What a run's YAML gets where the run has moved to.
+
+    References are resolved in it, so each place of a path needs its own.
+    """
+    without = {"noise_folder": None, "rir_folder": None}  # for training only
+    return {
+        "output_folder": str(folder),
+        "checkpointer": {"checkpoints_dir": str(folder / "save")},
+        "augment": without,
+        **without,
+    }
 
 
 def _chosen(checkpointer, average):

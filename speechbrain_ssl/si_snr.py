@@ -13,7 +13,7 @@ def si_snr_matrix(
     With p the projection of estimate a on source b, ||a - p||^2 equals
     ||a||^2 - <a, b>^2 / ||b||^2, so C x C inner products replace C x C
     difference signals. In float32 the difference of energies is exact to
-    about 60 dB; better estimates read as about 60 dB.
+    about 60 dB; better estimates read as about 60 dB, silent ones as -80 dB.
 
     Source: Le Roux et al., "SDR - half-baked or well done?", 2019,
     arXiv:1811.02508, for the measure; the Gram form is algebra.
@@ -48,4 +48,5 @@ def si_snr_matrix(
         projected = products.square() / reference
         # Rounding can push the difference below zero for perfect estimates.
         residual = (energy - projected).clamp(min=EPSILON)
-        return 10 * torch.log10((projected + EPSILON) / residual)
+        ratio = (projected + EPSILON) / residual
+        return 10 * torch.log10(torch.where(energy > EPSILON, ratio, EPSILON))

@@ -14,12 +14,13 @@ from speechbrain.utils.distributed import (
 from speechbrain_ssl.augment import audio_files
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
-from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.dataio.manifest import check_rate, read_manifest
 from speechbrain_ssl.dataio.scores import read_models, read_scores, write_scores
 from speechbrain_ssl.dataio.trials import read_trials
 from speechbrain_ssl.evaluation import plots
 from speechbrain_ssl.evaluation.breakdown import (
     breakdown,
+    group_table,
     read_metadata,
     trial_groups,
 )
@@ -42,7 +43,7 @@ from speechbrain_ssl.evaluation.metrics import (
     threshold_at,
     verification_metrics,
 )
-from speechbrain_ssl.evaluation.normalisation import speaker_means
+from speechbrain_ssl.evaluation.normalisation import NORMS, speaker_means
 from speechbrain_ssl.evaluation.plda import PLDA
 from speechbrain_ssl.evaluation.scoring import Cosine, Scorer, loudest
 from speechbrain_ssl.evaluation.table import embed_to_table
@@ -62,6 +63,7 @@ COHORTS = ("utterances", "speakers")
 MEASURES = ("duration", "norm", "cohort_mean")
 # What makes a score; a calibration fits no other.
 MAKERS = (
+    "network",
     "backend",
     "subtract_mean",
     "score_norm",
@@ -102,7 +104,7 @@ def verify_source(run: Run) -> dict[str, Any]:
     )
     trial_list = _trial_list(hparams, model, folder / "manifests")
     # All that is read comes before the embeddings, which may take hours.
-    others = _others(hparams["compare"], trial_list)
+    others = _others(hparams["compare"], trial_list, model.method)
     calibration = None
     if hparams["calibration"]:
         maker = {name: hparams[name] for name in MAKERS}
@@ -154,7 +156,11 @@ def _check(hparams):
         "Write [one,two], and [] for none.",
     )
     problems = []
-    for name, known in (("backend", BACKENDS), ("cohort_of", COHORTS)):
+    for name, known in (
+        ("backend", BACKENDS),
+        ("cohort_of", COHORTS),
+        ("score_norm", NORMS),
+    ):
         if hparams[name] not in known:
             problems.append(f"{name} is '{hparams[name]}'; one of {known}")
     problems += [
@@ -182,6 +188,8 @@ def _check(hparams):
         problems.append("two_part is a mean of cosines; plda is none")
     if hparams["fit_calibration"] and hparams["calibration"]:
         problems.append("give fit_calibration or calibration, not both")
+    if (Path(hparams["output_folder"]) / "hyperparams.yaml").exists():
+        problems.append("output_folder is a model's; its files would be lost")
     refuse("verify.yaml", problems, "Correct these values.")
 
 
@@ -189,7 +197,7 @@ def _trial_list(hparams, model, manifests):
     """The trials, bound to manifests given or made of the data folder."""
     models = hparams["models"] and read_models(hparams["models"])
     if hparams["utterances"]:
-        parts = [read_manifest(path) for path in hparams["utterances"]]
+        parts = [_rows(path, model) for path in hparams["utterances"]]
         rows = pd.concat(parts).drop_duplicates("ID", ignore_index=True)
     else:
         run_on_main(
@@ -204,7 +212,7 @@ def _trial_list(hparams, model, manifests):
         noises = pd.DataFrame(files, columns=["wav", "stop"])
         noises = noises.assign(wav=noises["wav"].astype(str), start=0)
         noises["spk_id"] = "noise"
-    pool = read_manifest(hparams["interferers"]) if hparams["sirs_db"] else None
+    pool = _rows(hparams["interferers"], model) if hparams["sirs_db"] else None
     return TrialList(
         read_trials(hparams["trials"]),
         rows,
@@ -223,7 +231,7 @@ def _setting(hparams, model: Model, device, tables: Path) -> Setting:
     cohort: Optional[np.ndarray] = None
     backend = Cosine()
     if hparams["cohort"]:
-        rows = read_manifest(hparams["cohort"])
+        rows = _rows(hparams["cohort"], model)
         path = tables / "cohort.npz"
         if pieces:
             waves = Utterances(rows)
@@ -258,6 +266,12 @@ def _setting(hparams, model: Model, device, tables: Path) -> Setting:
         tables,
         hparams["padding"],
     )
+
+
+def _rows(path, model) -> pd.DataFrame:
+    rows = read_manifest(path)
+    check_rate(rows, model.sample_rate, str(path))
+    return rows
 
 
 def _table(hparams, model, rows, device, path) -> Embeddings:
@@ -313,13 +327,19 @@ def _calibrate(calibration, report, trial_list, folder):
         }
 
 
-def _others(folders, trial_list):
-    """Scores of other systems on these trials, by name and condition."""
+def _others(folders, trial_list, method):
+    """Scores of other systems on these trials, by name and condition.
+
+    A folder's own name is often a seed, so it serves only where it is alone.
+    """
+    names = [Path(folder).name for folder in folders]
+    if len({method, *names}) <= len(names):
+        names = folders
     return {
-        f"{Path(folder).name}, {condition}": read_scores(
+        f"{name}, {condition}": read_scores(
             Path(folder) / "scores" / f"{condition}.txt", trial_list.trials
         )
-        for folder in folders
+        for name, folder in zip(names, folders)
         for condition in trial_list.conditions
     }
 
@@ -361,23 +381,6 @@ def _break_down(hparams, report, trial_list, groups):
             }
             for name, parts in figures["breakdown"].items():
                 print(f"\n{name} ({condition})\n{group_table(parts)}")
-
-
-def group_table(parts: dict[str, dict]) -> str:
-    """Text table of the groups of a breakdown.
-
-    Example
-    -------
-    >>> print(group_table({"f": {"targets": 2, "nontargets": 0}}))
-    f                         EER -      minDCF -      2 + 0
-    """
-    lines = []
-    for name, figures in parts.items():
-        rate = f"{100 * figures['eer']:.2f}" if "eer" in figures else "-"
-        cost = f"{figures['min_dcf']:.3f}" if "eer" in figures else "-"
-        counts = f"{figures['targets']} + {figures['nontargets']}"
-        lines.append(f"{name:<25} EER {rate:<6} minDCF {cost:<6} {counts}")
-    return "\n".join(lines)
 
 
 def _draw(others, report, trial_list, method, folder):

@@ -174,6 +174,9 @@ def test_metadata_of_utterances_or_speakers_is_joined(tmp_path):
     path.write_text("ID,sex\na,f\nb,m\n")
     with pytest.raises(BadInputError, match="2 problems.*\n.*nothing of 'c'"):
         read_metadata(path, ROWS)
+    path.write_text("wav,spk_id,mood\n1,x,sad\n2,x,glad\n3,y,sad\n4,z,sad\n")
+    with pytest.raises(BadInputError, match="different lines for 'x'"):
+        read_metadata(path, ROWS)
     path.write_text("name,sex\na,f\n")
     with pytest.raises(BadInputError, match="it has the columns name, sex"):
         read_metadata(path, ROWS)

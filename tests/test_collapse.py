@@ -51,6 +51,8 @@ def test_watch_counts_winners_and_keeps_recent_embeddings():
     assert figures["prototypes_in_use"] == 3
     assert figures["top_prototype_share"] == pytest.approx(0.5)
     assert len(torch.cat(watch.recent)) == 4
+    watch.add(torch.tensor([[0]]), torch.full((1, 3), torch.nan))
+    assert math.isfinite(watch.figures()["effective_rank"])
 
 
 @pytest.mark.parametrize(

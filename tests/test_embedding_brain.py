@@ -21,7 +21,8 @@ class Reads(TorchDispatchMode):
         self.count, self.off = 0, False
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if "_local_scalar_dense" in str(function) and not self.off:
+        waits = ("_local_scalar_dense", "aten.equal.", "aten.nonzero.")
+        if any(name in str(function) for name in waits) and not self.off:
             self.count += 1
         return function(*args, **(kwargs or {}))
 
@@ -115,6 +116,31 @@ def test_one_bad_value_makes_the_whole_gradient_zero(bad, each):
     brain.clip(parameters)
     assert all((p.grad == 0).all() for p in parameters)
     assert int(brain.nonfinite) == 1
+
+
+@pytest.mark.parametrize("method", ["dino", "ntxent"])
+def test_a_batch_that_is_not_finite_leaves_everything_whole(
+    method, small_corpus, tmp_path, monkeypatch
+):
+    embed, brains = EmbeddingBrain.compute_forward, []
+
+    def loud(brain, batch, stage):
+        if brain.optimizer_step == 1:
+            batch["views_0"][0] *= 1e30
+            brains.append(brain)
+        return embed(brain, batch, stage)
+
+    monkeypatch.setattr(EmbeddingBrain, "compute_forward", loud)
+    more = ["--batch_size=8", "--long_seconds=0.5", "--short_seconds=0.25"]
+    more += ["--number_of_epochs=1", "--nonfinite_patience=1"]
+    folder = tmp_path / "run"
+    run = command_line(f"{method}.yaml", small_corpus, folder, *more)
+    assert train.main(run) == 0
+    for path in (folder / "save").glob("CKPT*/*.ckpt"):
+        if path.stem in ("encoder", "teacher", "dino", "head"):
+            for name, value in torch.load(path, weights_only=True).items():
+                assert torch.isfinite(value).all(), (path.stem, name)
+    assert [int(brain.nonfinite) for brain in brains] == [1]
 
 
 def test_weight_decay_spares_vectors_and_follows_its_schedule(

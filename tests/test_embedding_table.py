@@ -18,10 +18,10 @@ class Mean(torch.nn.Linear):
     def __init__(self):
         super().__init__(4, 4, bias=False)
         torch.nn.init.eye_(self.weight)
-        self.seen = 0
+        self._seen = 0
 
     def forward(self, waves):
-        self.seen += len(waves)
+        self._seen += len(waves)
         return super().forward(
             torch.nn.functional.adaptive_avg_pool1d(waves.abs(), 4)
         )
@@ -50,11 +50,25 @@ def test_a_table_is_the_embeddings_and_is_not_made_twice(rows, tmp_path):
     encoder, path = Mean(), tmp_path / "out" / "table.npz"
     made = embed_to_table(encoder, rows, path, "cpu")
     same(made, embed(Mean(), rows, "cpu"))
-    assert encoder.seen == 9
+    assert encoder._seen == 9
     same(embed_to_table(encoder, rows, path, "cpu"), made)
-    assert encoder.seen == 9
+    assert encoder._seen == 9
     assert read_table(path)[0] == rows["ID"].tolist()
     assert [p.name for p in path.parent.iterdir()] == ["table.npz"]
+
+
+def test_a_table_of_other_features_or_a_damaged_one_is_not_used(rows, tmp_path):
+    path, encoder = tmp_path / "table.npz", Mean().bfloat16().float()
+    embed_to_table(encoder, rows, path, "cpu")
+    for name, value in (("f_max", 4000), ("window", torch.ones(2))):
+        setattr(encoder, name, value)
+        embed_to_table(encoder, rows, path, "cpu")
+    assert encoder._seen == 27
+    for size in (0, 200):
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(BadInputError, match="Remove it; it is then made"):
+            embed_to_table(encoder, rows, path, "cpu")
+    assert module.fingerprint(Mean().bfloat16(), rows)
 
 
 def test_a_killed_run_goes_on_where_it_was(rows, tmp_path, monkeypatch):
@@ -74,9 +88,9 @@ def test_a_killed_run_goes_on_where_it_was(rows, tmp_path, monkeypatch):
     assert not path.exists()
     [parts] = tmp_path.glob("*.parts")
     (parts / ".000000001.npz").write_bytes(b"half")  # as of a kill in a save
-    seen, encoder.seen = encoder.seen, 0
+    seen, encoder._seen = encoder._seen, 0
     made = embed_to_table(encoder, rows, path, "cpu")
-    assert (seen, encoder.seen) == (8, 3)  # the fourth part was not saved
+    assert (seen, encoder._seen) == (8, 3)  # the fourth part was not saved
     same(made, embed(Mean(), rows, "cpu"))
     assert not parts.exists()
 
@@ -96,11 +110,11 @@ def test_shares_of_two_processes_make_one_table(rows, tmp_path, monkeypatch):
         with pytest.raises(BadInputError):  # no table to read as yet
             embed_to_table(encoder, rows, path, "cpu")
         monkeypatch.setattr(module.Path, "glob", listed)
-    assert [encoder.seen for encoder in encoders] == [5, 4]
+    assert [encoder._seen for encoder in encoders] == [5, 4]
     monkeypatch.setattr(module, "_join", join)
     monkeypatch.setenv("RANK", "0")
     made = embed_to_table(encoders[0], rows, path, "cpu")
-    assert encoders[0].seen == 5
+    assert encoders[0]._seen == 5
     same(made, embed(encoders[0], rows, "cpu"))
 
 
@@ -111,7 +125,7 @@ def test_other_weights_or_utterances_make_another_table(rows, tmp_path):
     with torch.no_grad():
         other.weight.mul_(2)
     made = embed_to_table(other, rows, path, "cpu")
-    assert other.seen == 9
+    assert other._seen == 9
     fewer = embed_to_table(other, rows[2:], path, "cpu")
     np.testing.assert_allclose(fewer.vectors, made.vectors[2:], atol=1e-6)
 

@@ -154,6 +154,17 @@ def test_padding_out_of_range_is_refused(ecapa, padding):
         embed(ecapa, Waves(8000), "cpu", padding=padding)
 
 
+@pytest.mark.parametrize("rate", [8000, 24000, 48000])
+def test_features_are_made_at_any_rate(rate):
+    encoder = ViewEncoder(small_ecapa(), 20, rate).eval()
+    assert encoder(torch.randn(2, rate)).shape == (2, 6)
+
+
+def test_no_chunk_is_left_with_one_view():
+    encoder = ViewEncoder(small_ecapa(), 20, chunk_size=3)
+    assert encoder(torch.randn(7, 1, 4000)).shape == (7, 1, 6)
+
+
 def test_encoders_without_lengths_take_no_padding():
     with pytest.raises(BadInputError, match="an encoder that takes padding"):
         embed(Mean(), Waves(8000), "cpu", padding=0.1)

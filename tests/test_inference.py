@@ -106,6 +106,14 @@ def test_a_training_folder_that_moved_has_its_own_checkpoints(runs, tmp_path):
     moved = copytree(runs / "dino", tmp_path / "moved")
     found = Pretrained(moved).checkpoints[0]
     assert str(found.path).startswith(str(moved))
+    yaml, gone = moved / "hyperparams.yaml", tmp_path / "gone"
+    text = yaml.read_text().replace(str(runs / "dino"), str(gone / "dino"))
+    empty = r"(noise|rir)_folder:(?= *(#.*)?\n)"
+    text = re.sub(empty, rf"\1_folder: {gone}", text)
+    assert text.count(f"noise_folder: {gone}") == 2
+    yaml.write_text(text)
+    assert Pretrained(moved).checkpoints[0].path == found.path
+    assert not gone.exists()
     for folder in (moved / "save").iterdir():
         rmtree(folder)
     with pytest.raises(BadInputError, match="checkpoints are missing"):
@@ -154,6 +162,18 @@ def test_a_calibration_of_other_scores_is_not_applied(
     assert named in caplog.text
 
 
+def test_a_calibration_of_another_network_is_not_applied(tmp_path, caplog):
+    path = tmp_path / "calibration.json"
+    setting = {**inference.PLAIN, "network": "encoder"}
+    fitted = Calibration(["score"], [0.0], [1.0], [1.0], 0.0, setting, {})
+    fitted.save(path)
+    assert inference._calibration(path) is None
+    assert "network='encoder'; this is None" in caplog.text
+    before = {k: v for k, v in inference.PLAIN.items() if k != "network"}
+    fitted._replace(setting=before).save(path)  # of before there was a choice
+    assert inference._calibration(path).setting == before
+
+
 def test_separate_writes_what_the_encoder_gives(
     exported, runs, waves, tmp_path, capsys
 ):
@@ -177,6 +197,12 @@ def test_separate_writes_what_the_encoder_gives(
         assert np.abs(vectors[number] - expected).max() < 1e-5
     loudest = SpeakerModel(exported / "csc").embed([waves / "a.wav"])[0]
     assert np.abs(vectors[0] - loudest).max() < 1e-5
+    again = [*given, "--source", str(exported / "csc")]
+    assert cli.main(again) == 2
+    assert "it has a a_1.wav\n" in capsys.readouterr().err
+    (tmp_path / "a_1.wav").write_bytes(b"older")
+    assert cli.main([*again, "--force"]) == 0
+    assert soundfile.info(tmp_path / "a_1.wav").frames == len(mixture)
     assert cli.main([*given, "--source", str(exported / "dino")]) == 2
     assert "gives one vector a recording" in capsys.readouterr().err
 

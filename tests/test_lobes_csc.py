@@ -3,12 +3,15 @@
 import pytest
 import torch
 from conftest import small_ecapa
+from speechbrain.processing.features import ISTFT, STFT
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
 from speechbrain_ssl.lobes.csc import SeparativeECAPA, SeparativeEncoder
+from speechbrain_ssl.lobes.encoder import ViewEncoder
 from speechbrain_ssl.lobes.galr import GALRBlock, overlap_add, segment
+from speechbrain_ssl.lobes.spectra import waveforms
 
 
 def galr(sources=2, window=32):
@@ -85,6 +88,32 @@ def test_encoder_runs_at_8_khz():
     assert slots.estimates.shape == (2, 2, 4000)
 
 
+def test_waveforms_equal_the_inverse_transform_with_gradient():
+    for rate, size, samples in ((16000, 400, 2401), (8000, 400, 1200)):
+        stft, istft = (kind(rate, n_fft=size) for kind in (STFT, ISTFT))
+        spectra = stft(torch.randn(3, samples)) * torch.rand(3, 1, 201, 1)
+        spectra.requires_grad_()
+        results = []
+        for waves in (
+            istft(spectra, sig_length=samples),
+            waveforms(spectra, stft, samples),
+        ):
+            torch.autograd.backward(waves.pow(3).sum())
+            results.append((waves, spectra.grad))
+            spectra.grad = None
+        for theirs, ours in zip(*results):
+            assert torch.allclose(theirs, ours, atol=1e-5)
+
+
+def test_attention_without_gradient_is_that_of_training():
+    torch.manual_seed(1)
+    block = GALRBlock(8, 10, 6, 4, heads=2, dropout=0.0)
+    inputs = torch.randn(2, 8, 10, 5)
+    expected = block.train()(inputs)
+    with torch.no_grad():
+        assert torch.allclose(block.eval()(inputs), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("make", [galr, masked_ecapa])
 def test_batch_and_single_give_the_same_slots(make):
     encoder = make().eval()
@@ -97,11 +126,10 @@ def test_batch_and_single_give_the_same_slots(make):
     assert torch.allclose(together.estimates[1], alone.estimates[0], atol=1e-4)
 
 
-def test_open_masks_return_the_mixture_and_stock_features():
+@pytest.mark.parametrize("rate", [8000, 16000, 24000])
+def test_open_masks_return_the_mixture_and_the_features_of_views(rate):
     """With one open mask the slot is the mixture for ear and network."""
-    from speechbrain.lobes.features import Fbank
-
-    encoder = masked_ecapa().eval()
+    encoder = masked_ecapa(sample_rate=rate).eval()
     last = encoder.to_masks
     torch.nn.init.zeros_(last.weight)
     with torch.no_grad():
@@ -109,9 +137,8 @@ def test_open_masks_return_the_mixture_and_stock_features():
     waves = torch.randn(2, 8000)
     slots = encoder(waves)
     assert torch.allclose(slots.estimates[:, 0], waves, atol=1e-3)
-    features = Fbank(n_mels=40)(waves)
-    features = features - features.mean(1, keepdim=True)
-    stock = F.normalize(encoder.embedding_model(features)[:, 0], dim=-1)
+    views = ViewEncoder(encoder.embedding_model, 40, rate).eval()
+    stock = F.normalize(views(waves), dim=-1)
     assert torch.allclose(slots.embeddings[:, 0], stock, atol=1e-4)
 
 

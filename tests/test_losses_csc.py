@@ -105,6 +105,15 @@ def test_separation_loss_is_finite_for_perfect_and_for_silent_estimates():
         assert torch.isfinite(estimates.grad).all()
 
 
+def test_a_silent_estimate_is_the_worst_there_is():
+    """Silence in one slot gains nothing over the mixture in both."""
+    sources = torch.randn(1, 2, 4000)
+    mixture = sources.sum(1, keepdim=True)
+    both, _ = SISNRLoss()(mixture.expand(-1, 2, -1), sources)
+    one, _ = SISNRLoss()(torch.cat([mixture, 0 * mixture], 1), sources)
+    assert one > both + 30
+
+
 def slow_contrastive(embeddings, vectors, identities, alpha, allowed=None):
     total = 0.0
     for i in range(len(embeddings)):

@@ -114,6 +114,15 @@ def test_centre_follows_the_teacher_after_the_loss():
     assert torch.equal(loss.winners, (teacher - before).argmax(-1))
 
 
+def test_the_centre_survives_a_batch_that_is_not_finite():
+    loss = DINOLoss(8).train()
+    loss(torch.randn(4, 3, 8), torch.randn(2, 3, 8), 0.04)
+    centre = loss.centre.clone()
+    assert centre.any()
+    loss(torch.randn(4, 3, 8), torch.full((2, 3, 8), torch.inf), 0.04)
+    assert torch.equal(loss.centre, centre)
+
+
 @pytest.mark.parametrize("size", [7, 256, 1024])
 def test_winners_are_the_first_of_the_largest(size):
     values = torch.randint(50, (3, 4, size)).float()  # with ties

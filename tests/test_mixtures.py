@@ -9,7 +9,11 @@ import torch
 
 from speechbrain_ssl.augment import Augment, audio_files
 from speechbrain_ssl.checks import BadInputError
-from speechbrain_ssl.dataio.mixtures import MixtureDataset, MixtureSampler
+from speechbrain_ssl.dataio.mixtures import (
+    MixtureDataset,
+    MixturePlan,
+    MixtureSampler,
+)
 from speechbrain_ssl.dataio.recordings import find_recordings
 from speechbrain_ssl.schedules import Linear
 
@@ -251,6 +255,18 @@ def test_linked_folders_are_searched_and_circles_end(tmp_path):
     ]
     assert names == ["babble/deep/a.FLAC", "music/b.wav"]
     assert len(find_recordings([tmp_path / "noise"])) == 2
+
+
+def test_a_recording_that_hardly_speaks_gives_its_loudest_part(rows, tmp_path):
+    wave = np.zeros(16000 * 60)
+    wave[704_000:712_000] = 0.1 * np.sin(np.arange(8000))
+    soundfile.write(tmp_path / "sparse.wav", wave, 16000)
+    sparse = rows.assign(wav=str(tmp_path / "sparse.wav"), stop=len(wave))
+    item = MixtureDataset(sparse, 2, 16000)
+    for start in (0, 300_000):
+        plan = MixturePlan((0,), (start,), (0.0,), (0,), (start, 0, 0, 0))
+        energy = item[plan]["mixture"].square()
+        assert 0 < (energy > 1e-3).float().mean() < 0.6
 
 
 def test_file_that_turned_silent_or_damaged_is_named(rows, tmp_path):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -125,14 +126,32 @@ def test_every_python_block_of_the_cards_runs(exported, tmp_path):
     assert re.match(r"2 \['spk\d\d'\] tensor", done.stdout)
 
 
-def test_an_earlier_export_is_kept_without_force(exported, runs, capsys):
+def test_a_training_folder_is_never_replaced(runs, capsys):
+    before = (runs / "dino" / "hyperparams.yaml").read_bytes()
+    given = ["export", str(runs / "dino"), "--to", str(runs / "dino")]
+    assert cli.main([*given, "--force"]) == 2
+    assert "it is a training folder" in capsys.readouterr().err
+    assert (runs / "dino" / "hyperparams.yaml").read_bytes() == before
+
+
+def test_an_earlier_export_is_kept_without_force(
+    exported, runs, capsys, monkeypatch
+):
     card = exported / "dino" / "README.md"
     card.write_text("edited")
     given = ["export", str(runs / "dino"), "--to", str(exported / "dino")]
     assert cli.main(given) == 2
     assert "has a README.md already" in capsys.readouterr().err
     assert card.read_text() == "edited"
+    folders, make = [], tempfile.TemporaryDirectory
+    monkeypatch.setattr(
+        tempfile,
+        "TemporaryDirectory",
+        lambda **where: folders.append(where.get("dir")) or make(**where),
+    )
     assert cli.main([*given, "--name", "user/dino", "--force"]) == 0
+    # Where `os.replace` works, even if it is a mount or a link elsewhere.
+    assert folders[0] == exported / "dino"
     assert card.read_text().startswith("---\nlibrary_name: speechbrain")
 
 

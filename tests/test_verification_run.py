@@ -14,6 +14,7 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
 import verify
 from speechbrain_ssl.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ssl.evaluation import plots
 from speechbrain_ssl.evaluation.metrics import eer
 
 STOCK = """
@@ -266,6 +267,7 @@ def test_noise_interferes_at_its_level(
     [
         (["--score_norm=as"], "score_norm needs a cohort"),
         (["--backend=x"], "backend is 'x'"),
+        (["--score_norm=x"], "score_norm is 'x'"),
         (["--padding=1.0"], "padding is 1.0"),
         (["--utterances=[a.csv]"], "either data_folder or utterances"),
         (["--measures=[size]"], "measures has 'size'"),
@@ -287,6 +289,43 @@ def test_bad_input_is_one_clear_error(
     assert run(small_corpus, stock, tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "embeddings").exists()
+
+
+def test_a_model_folder_is_no_output_folder(small_corpus, stock, capsys):
+    before = sorted(stock.iterdir())
+    assert run(small_corpus, stock, stock) == 2
+    assert "output_folder is a model's" in capsys.readouterr().err
+    assert sorted(stock.iterdir()) == before
+
+
+def test_manifests_of_another_sample_rate_are_refused(
+    small_corpus, stock, manifests, tmp_path, capsys
+):
+    rows = read_manifest(manifests / "cohort.csv")
+    soundfile.write(tmp_path / "a.wav", np.ones(8000) / 9, 8000)
+    rows.loc[3, ["wav", "stop"]] = str(tmp_path / "a.wav"), 8000
+    write_manifest(rows, tmp_path / "cohort.csv")
+    more = [f"--cohort={tmp_path / 'cohort.csv'}", "--score_norm=s"]
+    assert run(small_corpus, stock, tmp_path / "out", *more) == 2
+    assert "a.wav has 8000 Hz, the model 16000" in capsys.readouterr().err
+    more = [f"--utterances=[{tmp_path / 'cohort.csv'}]", "--data_folder=null"]
+    assert run(small_corpus, stock, tmp_path / "out", *more) == 2
+
+
+def test_systems_of_one_name_are_told_apart(
+    plain, small_corpus, stock, tmp_path, monkeypatch
+):
+    for method in ("csc", "dino"):
+        shutil.copytree(plain / "scores", tmp_path / method / "1234" / "scores")
+    drawn = []
+    monkeypatch.setattr(
+        plots, "plot_det", lambda systems, path: drawn.append(list(systems))
+    )
+    folders = [tmp_path / method / "1234" for method in ("csc", "dino")]
+    given = f"--compare=[{folders[0]},{folders[1]}]"
+    assert run(small_corpus, stock, tmp_path / "out", given) == 0
+    others = [f"{folder}, clean" for folder in folders]
+    assert drawn == [["stock, clean", *others]]
 
 
 def test_scores_of_other_trials_are_not_drawn_beside(

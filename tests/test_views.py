@@ -102,6 +102,17 @@ def test_the_same_plan_gives_the_same_views(ramp, tmp_path):
     assert not torch.allclose(*noises, atol=1e-3)  # its own for each view
 
 
+def test_files_beside_the_kinds_are_one_kind(tmp_path):
+    wave = np.random.default_rng(0).normal(0, 0.1, 8000)
+    for name in ("a", "b", "c", "music/d", "babble/deep/e"):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, wave, 16000)
+    noises = Augment(str(tmp_path)).noises
+    counts = {kind: len(files) for kind, files in noises.items()}
+    assert counts == {"noise": 3, "music": 1, "babble": 1}
+
+
 def test_a_file_shorter_than_the_long_crop_is_repeated(ramp):
     dataset = ViewDataset(ramp, [0], seconds=[1.0, 0.5], views=[2, 1])
     item = dataset[ViewPlan(0, (1, 1, 0, 0))]

@@ -82,6 +82,12 @@ class DINOBrain(EmbeddingBrain):
         super().on_stage_start(stage, epoch)
         self.watch = TeacherWatch(len(self.hparams.dino.centre), self.device)
 
+    def statistics(self):
+        """Also the teacher's."""
+        teacher = self.hparams.teacher.buffers()
+        own = [b for b in teacher if b.is_floating_point()]
+        return super().statistics() + own
+
     def embed(self, batch):
         """Embeddings and logits of student and teacher.
 

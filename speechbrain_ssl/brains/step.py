@@ -72,8 +72,15 @@ class StepBrain(sb.Brain):
         if name == "loss" and self.scaler.is_enabled():
             self.nonfinite = self.nonfinite + ~finite  # else `clip` counts
 
+    def statistics(self) -> list[torch.Tensor]:
+        """What forward passes change, such as the averages of batch norm."""
+        return [b for b in self.modules.buffers() if b.is_floating_point()]
+
     def fit_batch(self, batch):
         """One step as in SpeechBrain, without waiting for the device.
+
+        A batch whose loss is not finite leaves `statistics` as they were, and
+        by `optimizers_step` the weights.
 
         Arguments
         ---------
@@ -87,12 +94,17 @@ class StepBrain(sb.Brain):
         """
         should_step = self.step % self.grad_accumulation_factor == 0
         self.on_fit_batch_start(batch, should_step)
+        statistics = self.statistics()
+        before = [statistic.clone() for statistic in statistics]
         with self.no_sync(not should_step):
             with self.training_ctx:
                 outputs = self.compute_forward(batch, sb.Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
             share = loss / self.grad_accumulation_factor
             self.scaler.scale(share).backward()
+        whole = torch.isfinite(loss.detach())
+        for statistic, old in zip(statistics, before):
+            statistic.copy_(torch.where(whole, statistic, old))
         if should_step:
             self.optimizers_step()
         self.on_fit_batch_end(batch, outputs, loss, should_step)

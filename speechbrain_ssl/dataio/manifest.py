@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Union
 
 import pandas as pd
+import soundfile
 
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import replaced_when_done
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
+RATES = 100  # files whose sample rate is looked up
 IDENTITIES = ("speaker", "session", "utterance")
 
 
@@ -118,3 +120,35 @@ def identity_of(rows: pd.DataFrame, identity: str) -> pd.Series:
         [f"'{identity}' was given; it is one of {', '.join(IDENTITIES)}"],
         "Set `identity` in the YAML.",
     )
+
+
+def check_rate(rows: pd.DataFrame, sample_rate: int, name: str) -> None:
+    """Refuse recordings of another sample rate than a model's.
+
+    Only the headers of up to `RATES` files, evenly spread, are read: those of
+    a manifest are of one rate as a rule.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Manifest rows.
+    sample_rate : int
+        Hz.
+    name : str
+        Of the manifest, for the message.
+
+    Raises
+    ------
+    BadInputError
+        If one has another rate.
+    """
+    files = rows["wav"].unique()
+    problems = []
+    for path in files[:: -(-len(files) // RATES)]:
+        try:
+            rate = soundfile.info(path).samplerate
+        except (soundfile.LibsndfileError, OSError):
+            continue  # reading it will say so
+        if rate != sample_rate:
+            problems.append(f"{path} has {rate} Hz, the model {sample_rate}")
+    refuse(name, problems, "Convert the recordings, or use another model.")

@@ -354,8 +354,15 @@ class MixtureDataset(torch.utils.data.Dataset):
                 return wave, loudness
             room = max(0, last - first - self.crop_samples)
             start = first + int(generator.integers(room + 1))
-        refuse(
-            self.files[row],
-            [f"{TRIES} random crops of it are all silent"],
-            "Remove the file, or prepare with check_samples: True.",
-        )
+        return self._loudest(self.files[row], first, last)
+
+    def _loudest(self, path, first, last):
+        """The crop to use of a recording that hardly speaks."""
+        wave = read_piece(path, first, last)
+        pieces = wave.split(self.crop_samples)
+        wave = max(pieces, key=lambda piece: piece.square().sum())
+        silent = not wave.any()
+        problems = [f"samples {first} to {last} are all silent"] * silent
+        refuse(path, problems, "Remove it and run the preparation again.")
+        wave = fit_length(wave, self.crop_samples)
+        return wave, level(wave)

@@ -32,7 +32,8 @@ def read_metadata(path: Union[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     BadInputError
-        If the file is missing, has neither column or says nothing of a row.
+        If the file is missing, has neither column, says nothing of a row or
+        two things of one.
     """
     path, advice = Path(path), "Give a CSV with a column ID or spk_id."
     if not path.is_file():
@@ -42,12 +43,16 @@ def read_metadata(path: Union[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
     if key is None:
         found = ", ".join(table.columns)
         refuse(str(path), [f"it has the columns {found}"], advice)
-    table = table.drop_duplicates(key).set_index(key)
+    table = table[[key, *(name for name in table if name not in rows)]]
+    table = table.drop_duplicates()
+    twice = table.loc[table[key].duplicated(), key].unique()
+    problems = [f"it has different lines for '{name}'" for name in twice]
+    refuse(str(path), problems, "A property of utterances needs a column ID.")
+    table = table.set_index(key)
     unknown = rows.loc[~rows[key].isin(table.index), key].unique()
     problems = [f"it says nothing of '{name}'" for name in unknown]
     refuse(str(path), problems, "Add these lines.")
-    others = [name for name in table if name not in rows]
-    return rows.join(table[others], on=key)
+    return rows.join(table, on=key)
 
 
 def trial_groups(
@@ -114,6 +119,23 @@ def trial_groups(
         ]
     )
     return pairs[enrolled * len(values) + tested]
+
+
+def group_table(parts: dict[str, dict]) -> str:
+    """Text table of the groups of a breakdown.
+
+    Example
+    -------
+    >>> print(group_table({"f": {"targets": 2, "nontargets": 0}}))
+    f                         EER -      minDCF -      2 + 0
+    """
+    lines = []
+    for name, figures in parts.items():
+        rate = f"{100 * figures['eer']:.2f}" if "eer" in figures else "-"
+        cost = f"{figures['min_dcf']:.3f}" if "eer" in figures else "-"
+        counts = f"{figures['targets']} + {figures['nontargets']}"
+        lines.append(f"{name:<25} EER {rate:<6} minDCF {cost:<6} {counts}")
+    return "\n".join(lines)
 
 
 def breakdown(

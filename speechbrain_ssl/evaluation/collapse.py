@@ -75,7 +75,7 @@ class TeacherWatch:
         return {
             "prototypes_in_use": int((self.wins > 0).sum()),
             "top_prototype_share": int(self.wins.max()) / total,
-            **embedding_statistics(torch.cat(self.recent).float()),
+            **embedding_statistics(torch.cat(self.recent).nan_to_num(0, 0, 0)),
         }
 
 

@@ -160,7 +160,7 @@ def embed(
     fits = 0 <= padding < 1 and (
         not padding or getattr(encoder, "takes_lengths", False)
     )
-    expected = "0, or below 1 with an encoder that takes padding (not CSC's)"
+    expected = "0, or below 1 with an encoder that takes padding: ECAPA-TDNN"
     check_sizes(padding=(fits, padding, expected))
     if interference is not None:
         padding = 0.0

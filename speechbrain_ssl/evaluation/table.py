@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 from typing import Union
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -151,9 +152,11 @@ def read_table(path: Union[str, Path]) -> tuple[list[str], Embeddings]:
 def fingerprint(
     encoder: nn.Module, rows: pd.DataFrame, padding: float = 0.0
 ) -> str:
-    """Digest of the weights and of the utterances they see, and how.
+    """Digest of an encoder and of the utterances it sees, and how.
 
-    A file counts as another one when its size or time of change is another.
+    An encoder is its weights and the plain attributes of its modules, such as
+    the edges of a filterbank. A file counts as another one when its size or
+    time of change is another.
 
     Example
     -------
@@ -164,15 +167,40 @@ def fingerprint(
     False
     """
     digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for name, value in sorted(_tensors(encoder).items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        flat = value.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    digest.update(repr(sorted(_attributes(encoder))).encode())
     columns = rows[["ID", "wav", "start", "stop"]]
     digest.update(json.dumps(columns.astype(str).values.tolist()).encode())
     for path in rows["wav"].unique():
         digest.update(_version(path).encode())
     digest.update(str(float(padding)).encode())
     return digest.hexdigest()
+
+
+def _tensors(encoder):
+    """What a module computes with; some tensors are plain attributes."""
+    plain = {
+        f"{place}.{name}": value
+        for place, module in encoder.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    }
+    buffers = dict(encoder.named_buffers())  # those not saved as well
+    return {**plain, **buffers, **encoder.state_dict()}
+
+
+def _attributes(encoder):
+    """Public numbers and words of all modules, apart from where they run."""
+    return [
+        (place, name, repr(value))
+        for place, module in encoder.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str, type(None)))
+        and not name.startswith(("_", "training", "device"))
+    ]
 
 
 def _version(path):
@@ -187,7 +215,7 @@ def _load(path, name):
     try:
         with np.load(path, allow_pickle=False) as file:
             return file[name]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         refuse(
             str(path),
             [f"it holds no table of embeddings ({error})"],

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import AttentiveStatisticsPooling
 from speechbrain.processing.features import (
-    ISTFT,
     STFT,
     Filterbank,
     spectral_magnitude,
@@ -21,8 +20,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import check_sizes
-from speechbrain_ssl.lobes.encoder import move_features
+from speechbrain_ssl.lobes.encoder import fft_size, move_features
 from speechbrain_ssl.lobes.galr import GALRStack, overlap_add, segment
+from speechbrain_ssl.lobes.spectra import mel_to_bins, waveforms
 
 
 class Slots(NamedTuple):
@@ -271,9 +271,8 @@ class SeparativeECAPA(nn.Module):
         self.sources = sources
         self.segment_frames = segment_frames
         self.floor = floor
-        n_fft = sample_rate // 40  # 25 ms, as in SpeechBrain's Fbank
+        n_fft = fft_size(sample_rate)
         self.stft = STFT(sample_rate, n_fft=n_fft)
-        self.istft = ISTFT(sample_rate, n_fft=n_fft)
         self.filterbank = Filterbank(
             n_mels, n_fft=n_fft, sample_rate=sample_rate, f_max=sample_rate / 2
         )
@@ -317,9 +316,8 @@ class SeparativeECAPA(nn.Module):
         with torch.autocast(device_type=mixtures.device.type, enabled=False):
             gains = masks.float() @ self.mel_to_bins  # (B, C, L, bins)
             separated = gains[..., None] * spectra[:, None]
-            estimates = self.istft(
-                separated.flatten(0, 1), sig_length=samples
-            ).reshape(batch, self.sources, samples)
+            estimates = waveforms(separated.flatten(0, 1), self.stft, samples)
+            estimates = estimates.reshape(batch, self.sources, samples)
             levels = 20 * torch.log10(masks.float().clamp(min=self.floor))
             slots = (features[:, None] + levels).flatten(0, 1)
             slots = slots - slots.mean(1, keepdim=True)
@@ -329,7 +327,7 @@ class SeparativeECAPA(nn.Module):
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        for part in (self.stft, self.istft, self.filterbank):
+        for part in (self.stft, self.filterbank):
             move_features(part, fn)
         return self
 
@@ -341,45 +339,3 @@ class SeparativeECAPA(nn.Module):
         logits = self.to_masks(hidden.transpose(1, 2))
         logits = logits.reshape(batch, frames, self.sources + 1, bands)
         return logits.softmax(2)[:, :, :-1].transpose(1, 2)
-
-
-def mel_to_bins(n_mels: int, bins: int, sample_rate: int) -> torch.Tensor:
-    """Weights that spread mel-band masks over linear frequency bins.
-
-    Every bin takes the mean of the bands that cover it, weighted by their
-    triangles; bins outside all triangles take the nearest band, so that a
-    mask of ones stays a mask of ones.
-
-    Arguments
-    ---------
-    n_mels : int
-        F.
-    bins : int
-        Frequency bins of the spectrum.
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        (F, bins); columns sum to 1.
-
-    Example
-    -------
-    >>> weights = mel_to_bins(10, 201, 16000)
-    >>> torch.allclose(weights.sum(0), torch.ones(201))
-    True
-    """
-    mel = torch.linspace(
-        0,
-        2595 * torch.log10(torch.tensor(1 + sample_rate / 1400)).item(),
-        n_mels + 2,
-    )
-    edges = 700 * (10 ** (mel / 2595) - 1)  # Hz, F + 2 points
-    centres, widths = edges[1:-1], edges[1:-1] - edges[:-2]
-    frequencies = torch.linspace(0, sample_rate / 2, bins)
-    distance = (frequencies - centres[:, None]).abs() / widths[:, None]
-    triangles = (1 - distance).clamp(min=0)  # (F, bins)
-    nearest = F.one_hot(distance.argmin(0), n_mels).T.float()
-    total = triangles.sum(0)
-    return torch.where(total > 0, triangles / total.clamp(min=1e-6), nearest)

@@ -6,6 +6,7 @@ from typing import Optional
 
 import torch
 from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -54,8 +55,6 @@ class ViewEncoder(nn.Module):
     torch.Size([3, 6, 16])
     """
 
-    takes_lengths = True  # of padded waveforms
-
     def __init__(
         self,
         embedding_model: nn.Module,
@@ -69,12 +68,17 @@ class ViewEncoder(nn.Module):
         check_sizes(chunk_size=(fits, chunk_size, "2 or more"))
         self.chunk_size = chunk_size
         self.compute_features = Fbank(
-            n_mels=n_mels, sample_rate=sample_rate, f_max=top_hz
+            n_mels=n_mels,
+            sample_rate=sample_rate,
+            f_max=top_hz,
+            n_fft=fft_size(sample_rate),
         )
         self.mean_var_norm = InputNormalization(
             norm_type="sentence", std_norm=False
         )
         self.embedding_model = embedding_model
+        # Of padded waveforms; SpeechBrain's ResNet passes over them.
+        self.takes_lengths = isinstance(embedding_model, ECAPA_TDNN)
 
     def forward(
         self, *waves: torch.Tensor, lengths: Optional[torch.Tensor] = None
@@ -97,7 +101,8 @@ class ViewEncoder(nn.Module):
             return self._embed(waves[0], lengths)
         if self.chunk_size is None or not torch.is_grad_enabled():
             return self._embed_views(*waves)
-        chunks = zip(*(group.split(self.chunk_size) for group in waves))
+        count = -(-len(waves[0]) // self.chunk_size)
+        chunks = zip(*(group.tensor_split(count) for group in waves))
         return torch.cat(
             [
                 checkpoint(
@@ -134,6 +139,17 @@ class ViewEncoder(nn.Module):
         if frames is None:
             return self.embedding_model(features).squeeze(1)
         return self.embedding_model(features, frames).squeeze(1)
+
+
+def fft_size(sample_rate: int) -> int:
+    """Of SpeechBrain's features, and no less than their window of 25 ms.
+
+    Example
+    -------
+    >>> fft_size(8000), fft_size(16000), fft_size(24000)
+    (400, 400, 600)
+    """
+    return max(400, sample_rate // 40)
 
 
 def move_features(

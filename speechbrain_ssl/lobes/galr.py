@@ -182,10 +182,21 @@ class GALRBlock(nn.Module):
         rows = rows.permute(0, 3, 2, 1).reshape(-1, count, channels)
         rows = self.norm_in(rows)
         rows = rows + sinusoids(rows)
-        mixed = self.attention(rows, rows, rows, need_weights=False)[0]
+        mixed = self._attention(rows)
         rows = self.norm_out(rows + self.dropout(mixed))
         rows = rows.reshape(batch, -1, count, channels).permute(0, 3, 2, 1)
         return self.from_global(rows).transpose(2, 3)
+
+    def _attention(self, rows):
+        layer = self.attention
+        if self.training:
+            return layer(rows, rows, rows, need_weights=False)[0]
+        # The same; its path without gradients is quadratic in memory on a CPU.
+        packed = F.linear(rows, layer.in_proj_weight, layer.in_proj_bias)
+        packed = packed.unflatten(-1, (3, layer.num_heads, -1))
+        queries, keys, values = packed.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        return layer.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 class GALRStack(nn.Sequential):

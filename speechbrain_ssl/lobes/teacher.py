@@ -1,6 +1,7 @@
 """The teacher of DINO: a copy that follows the student."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,9 +68,14 @@ class Teacher(nn.Module):
         self.training = mode
         return self
 
-    def forward(self, *waves: torch.Tensor) -> torch.Tensor:
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether the encoder takes padded waveforms."""
+        return getattr(self.encoder, "takes_lengths", False)
+
+    def forward(self, *waves: torch.Tensor, **more: Any) -> torch.Tensor:
         """Embeddings; see the encoder."""
-        return self.encoder(*waves)
+        return self.encoder(*waves, **more)
 
     @torch.no_grad()
     def both(self, *waves: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

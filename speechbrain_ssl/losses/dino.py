@@ -185,6 +185,7 @@ class DINOLoss(nn.Module):
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(mean)
             mean /= torch.distributed.get_world_size()
+        mean = torch.where(torch.isfinite(mean).all(), mean, self.centre)
         self.centre.lerp_(mean, 1 - self.centre_momentum)
 
 

@@ -85,12 +85,15 @@ def export(
         earlier export is in the way, or the folder gives another EER.
     """
     source, to = Path(source), Path(to)
-    there = [name for name in FILES if (to / name).exists()]
     refuse(
         str(to),
-        [f"it has a {name} already" for name in reversed(there)]
-        if not force
-        else [],
+        ["it is a training folder"] if (to / "run.json").exists() else [],
+        "Give another folder for the model.",
+    )
+    there = [name for name in reversed(FILES) if (to / name).exists()]
+    refuse(
+        str(to),
+        [] if force else [f"it has a {name} already" for name in there],
         "Give another folder, or --force to replace what an export wrote.",
     )
     metrics = _read_metrics(source)
@@ -117,7 +120,8 @@ def export(
         int(checkpoint.meta["epoch"]) for checkpoint in model.checkpoints
     )
     to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".export") as name:
+    near = to if to.is_dir() else to.parent  # on the file system of `to`
+    with tempfile.TemporaryDirectory(dir=near, prefix=".export") as name:
         made = Path(name)
         stock.write(made)
         _check(made, stock, trials, figures["eer"])
@@ -130,11 +134,11 @@ def export(
         card = model_card(model.hparams, stock, metrics, statements, made)
         (made / "README.md").write_text(card, encoding="utf-8")
         to.mkdir(exist_ok=True)
-        for file in there:
-            (to / file).unlink()
         for file in FILES:
             if (made / file).exists():
                 os.replace(made / file, to / file)
+            else:
+                (to / file).unlink(missing_ok=True)
     return metrics
 
 

@@ -170,7 +170,7 @@ def _ask(name, request, *arguments, **options):
     except Exception as error:  # kinds differ between versions of the library
         response = getattr(error, "response", None)
         code = getattr(response, "status_code", None)
-        what = str(error).strip().splitlines()[0]
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
         problem, advice = _ANSWERS.get(
             code,
             (

@@ -120,6 +120,7 @@ def stock_model(model: Pretrained, train: pd.DataFrame) -> StockModel:
         text = FEATURES.format(
             n_mels=node.get("n_mels", 80),
             top_hz=node.get("top_hz", "null") or "null",
+            n_fft=encoder.compute_features.compute_STFT.n_fft,
         ) + _dump("embedding_model", embedding_model)
         states["embedding_model"] = encoder.embedding_model.state_dict()
         speakers = _add_classifier(model, train, states, savers)
@@ -153,6 +154,7 @@ compute_features: !new:speechbrain.lobes.features.Fbank
     n_mels: {n_mels}
     sample_rate: !ref <sample_rate>
     f_max: {top_hz}
+    n_fft: {n_fft}
 mean_var_norm: !new:speechbrain.processing.features.InputNormalization
     norm_type: sentence
     std_norm: False
