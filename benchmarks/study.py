@@ -62,7 +62,7 @@ class Training(NamedTuple):
     model: Path  # what is verified
     verified: list[str]  # further options of that
     start: Optional[Path]  # another run's folder, exported first
-    ablation: bool  # of one seed, not in the pictures
+    ablation: bool  # of fewer seeds than others, not in the pictures
 
     @property
     def finished(self) -> Optional[dict]:
@@ -92,6 +92,7 @@ def _training(settings, how, method, corpus, seed, overrides):
     runs = Path(settings["output_folder"]).resolve() / "runs"
     data = Path(settings["corpora"][corpus]["folder"])
     trained = runs / _name(how.get("of", method), corpus, seed)
+    most = max(one.get("seeds", 1) for one in settings["methods"].values())
     start = None
     if "start" in how:
         start = runs / _name(how["start"], corpus, seed)
@@ -116,7 +117,7 @@ def _training(settings, how, method, corpus, seed, overrides):
         trained / how.get("model", ""),
         [f"--{key}={value}" for key, value in how.get("verify", {}).items()],
         start,
-        how.get("seeds", 1) == 1,
+        how.get("seeds", 1) < most,
     )
 
 

@@ -129,25 +129,19 @@ def _cell(runs, corpus, condition):
 
 
 def report(settings: dict, grid: list) -> None:
-    """Write study.json, study.md, levels.png and det.png.
-
-    The pictures are of the methods with several seeds.
-    """
+    """Write study.json, study.md, levels.png and det.png."""
     out = Path(settings["output_folder"])
     study = collect(settings, grid)
     write_json(study, out / "study.json")
     with replaced_when_done(out / "study.md") as temporary:
         temporary.write_text(tables(study) + "\n", encoding="utf-8")
-    panels, systems = _levels(study), _detections(settings, grid)
-    if panels:
-        plot_lines(
-            panels,
-            out / "levels.png",
-            "interfering talker (signal-to-interference ratio)",
-            "EER (%)",
-        )
-    if systems:
-        plot_det(systems, out / "det.png")
+    plot_lines(
+        _levels(study),
+        out / "levels.png",
+        "interfering talker (signal-to-interference ratio)",
+        "EER (%)",
+    )
+    plot_det(_detections(settings, grid), out / "det.png")
 
 
 def _levels(study):

@@ -46,6 +46,15 @@ def test_the_first_seed_of_every_method_comes_first(settings):
     assert methods == set(settings["methods"])
 
 
+def test_pictures_show_the_methods_of_most_seeds(settings):
+    grid = study.trainings(settings)
+    shown = {t.method for t in grid if not t.ablation}
+    assert {"CSC", "AAM"} <= shown < {t.method for t in grid}
+    for how in settings["methods"].values():
+        how.pop("seeds", None)
+    assert not any(t.ablation for t in study.trainings(settings))
+
+
 def test_finished_runs_are_skipped_and_changed_ones_refused(tmp_path):
     folder = tmp_path / "runs" / "a"
     missing = ["no_such_script.py", "a.yaml"]
