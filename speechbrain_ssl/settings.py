@@ -138,6 +138,11 @@ def load(arguments: list[str], used: Optional[tuple[str, ...]] = None) -> Run:
             f"--{key} is given more than once"
             for key in sorted(set(given))
             if given.count(key) > 1
+        ]
+        + [
+            f"{argument} has more than one '=', which SpeechBrain drops"
+            for argument in arguments[1:]
+            if argument.startswith("--") and argument.count("=") > 1
         ],
         "Overrides replace top-level keys of the YAML, each once.",
     )
@@ -156,6 +161,8 @@ def load(arguments: list[str], used: Optional[tuple[str, ...]] = None) -> Run:
         refuse(
             str(yaml), [f"{type(error).__name__}: {error}"], "Correct the YAML."
         )
+    if "output_folder" in hparams:  # a number or a date to YAML, perhaps
+        hparams["output_folder"] = str(hparams["output_folder"])
     used = used or getattr(hparams.get("runner"), "KEYS", KEYS)
     _check_keys(yaml, text, keys, hparams, used)
     return Run(yaml, overrides, hparams, options)

@@ -1,5 +1,7 @@
 """Training that starts from the weights of an exported model."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import (
@@ -11,6 +13,7 @@ from conftest import (
 )
 
 import train
+from speechbrain_ssl import experiment
 
 
 @pytest.mark.parametrize("method", ["aam_supcon", "csc", "dino"])
@@ -43,3 +46,15 @@ def test_training_starts_from_the_weights_of_an_exported_model(
     torch.save({**whole, name: start[:1]}, other)
     assert trained(tmp_path / "no", other) == 2
     assert f"{name} has the shape (1, 40, 5); this" in capsys.readouterr().err
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    calls = []
+    library = SimpleNamespace(mallopt=lambda *given: calls.append(given))
+    monkeypatch.setattr(experiment.ctypes, "CDLL", lambda name: library)
+    experiment.keep_freed_memory()
+    assert calls == [(-3, 2**25), (-1, 2**31 - 1)]
+    monkeypatch.setattr(experiment.ctypes, "CDLL", lambda name: object())
+    experiment.keep_freed_memory()
+    monkeypatch.undo()
+    experiment.keep_freed_memory()

@@ -72,6 +72,16 @@ def test_missing_placeholder_is_named():
         settings.load([str(path), "--device=cpu"])
 
 
+def test_folders_keep_their_name_whatever_it_looks_like():
+    given = [str(REPOSITORY / "hparams" / "verify.yaml"), "--data_folder=c"]
+    given += ["--source=a", "--trials=b", "--output_folder=2026-11-22"]
+    run = settings.load(given, settings.VERIFY_KEYS)
+    assert run.hparams["output_folder"] == "2026-11-22"
+    given[-1] = "--output_folder=rate=0.1"  # would be 'rate 0.1'
+    with pytest.raises(BadInputError, match="rate=0.1 has more than one '='"):
+        settings.load(given, settings.VERIFY_KEYS)
+
+
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no real speech beside us")
 @pytest.mark.parametrize("name", ["libri_mini", "speech_commands"])
 def test_real_corpora_are_prepared_unchanged(name, tmp_path):
