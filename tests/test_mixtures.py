@@ -1,5 +1,6 @@
 """Planning and making mixtures."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -254,6 +255,14 @@ def test_linked_folders_are_searched_and_circles_end(tmp_path):
         for path, _ in audio_files(str(tmp_path / "noise"), 16000)
     ]
     assert names == ["babble/deep/a.FLAC", "music/b.wav"]
+    latin = os.fsencode(tmp_path) + b"/noise/music/caf\xe9.wav"
+    try:
+        open(latin, "wb").close()
+    except OSError:
+        pytest.skip("names of this file system are UTF-8")
+    with pytest.raises(BadInputError, match=r"caf\\udce9.wav' in it is not"):
+        audio_files(str(tmp_path / "noise"), 16000)
+    os.remove(latin)
     assert len(find_recordings([tmp_path / "noise"])) == 2
 
 

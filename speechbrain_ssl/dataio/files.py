@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from speechbrain_ssl.checks import refuse
+
 SUFFIXES = (".wav", ".flac")
 
 
@@ -121,6 +123,8 @@ def files_below(
     ------
     OSError
         If a folder is missing or may not be read.
+    BadInputError
+        If a name is not UTF-8.
 
     Example
     -------
@@ -132,12 +136,23 @@ def files_below(
     return _below(str(folder), (os.path.realpath(folder),), (), deepest)
 
 
+def _check_name(name, folder):
+    """Refuse a name that no manifest could hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        problem = f"the name {ascii(name)} in it is not UTF-8"
+        refuse(folder, [problem], "Rename it.")
+
+
 def _below(folder, above, names, deepest):
     with os.scandir(folder) as entries:
         for entry in entries:
             inner = (*names, entry.name)
             if entry.name.startswith("."):
                 continue
+            if not entry.name.isascii():
+                _check_name(entry.name, folder)
             if not entry.is_dir():
                 yield inner, entry
             elif deepest is None or len(inner) < deepest:
