@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.classifiers import EncoderClassifier
-from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.utils.checkpoints import average_checkpoints
 from torch import nn
 
@@ -132,8 +132,8 @@ class StockEncoder(nn.Module):
     def __init__(self, classifier: EncoderClassifier):
         super().__init__()
         self.classifier = classifier
-        features = getattr(classifier.mods, "compute_features", None)
-        self.takes_lengths = isinstance(features, Fbank)  # of padded waves
+        network = getattr(classifier.mods, "embedding_model", None)
+        self.takes_lengths = isinstance(network, ECAPA_TDNN)  # as ViewEncoder
 
     def forward(
         self, waves: torch.Tensor, lengths: Optional[torch.Tensor] = None

@@ -8,12 +8,14 @@ import pytest
 import torch
 from conftest import small_ecapa
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.ResNet import ResNet
 from torch import nn
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.evaluation.embed import embed
 from speechbrain_ssl.lobes.csc import SeparativeECAPA
 from speechbrain_ssl.lobes.encoder import ViewEncoder
+from speechbrain_ssl.lobes.teacher import Teacher
 from speechbrain_ssl.losses.aam_supcon import SupConLoss
 from speechbrain_ssl.pretrained import StockEncoder
 
@@ -119,9 +121,7 @@ def ecapa():
 def padded_encoder(request, ecapa):
     if request.param == "ours":
         return ecapa
-    names = "compute_features", "mean_var_norm", "embedding_model"
-    mods = SimpleNamespace(**{name: getattr(ecapa, name) for name in names})
-    return StockEncoder(SimpleNamespace(mods=mods, encode_batch=ecapa)).eval()
+    return stock_of(ecapa).eval()
 
 
 def test_padded_batches_agree_with_waves_alone(padded_encoder, monkeypatch):
@@ -165,9 +165,27 @@ def test_no_chunk_is_left_with_one_view():
     assert encoder(torch.randn(7, 1, 4000)).shape == (7, 1, 6)
 
 
-def test_encoders_without_lengths_take_no_padding():
-    with pytest.raises(BadInputError, match="an encoder that takes padding"):
-        embed(Mean(), Waves(8000), "cpu", padding=0.1)
+def stock_of(encoder):
+    """A SpeechBrain classifier with the parts of an encoder."""
+    names = "compute_features", "mean_var_norm", "embedding_model"
+    mods = SimpleNamespace(**{name: getattr(encoder, name) for name in names})
+    return StockEncoder(SimpleNamespace(mods=mods, encode_batch=encoder))
+
+
+def test_encoders_without_lengths_take_no_padding(ecapa):
+    resnet = ViewEncoder(ResNet(20, channels=[4] * 4), n_mels=20)
+    for encoder in (
+        Mean(),
+        resnet,  # SpeechBrain's takes lengths and does nothing with them
+        stock_of(resnet),
+        Teacher(resnet, nn.Identity()),
+    ):
+        with pytest.raises(BadInputError, match="an encoder that takes pad"):
+            embed(encoder, Waves(8000), "cpu", padding=0.1)
+    waves = Waves(16000, 15000)
+    expected = embed(ecapa, waves, "cpu", padding=0.1).vectors
+    found = embed(Teacher(ecapa, nn.Identity()), waves, "cpu", padding=0.1)
+    np.testing.assert_array_equal(found.vectors, expected)
 
 
 @pytest.mark.parametrize("kind", ["views", "slots"])

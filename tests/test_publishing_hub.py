@@ -10,6 +10,8 @@ from hub import TOKEN, Hub
 from huggingface_hub import constants
 
 from speechbrain_ssl import cli
+from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.publishing.hub import _ask
 
 CARD = """---
 library_name: speechbrain
@@ -132,6 +134,12 @@ def test_no_network(hub, folder, capsys, monkeypatch):
     assert "Check the network" in message
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert publish(folder) == 2
+
+    def silent():
+        raise TimeoutError
+
+    with pytest.raises(BadInputError, match="not reached: TimeoutError"):
+        _ask("me/tones", silent)
 
 
 def test_folders_that_are_not_fit_are_refused(hub, folder, capsys, tmp_path):

@@ -308,8 +308,12 @@ def test_manifests_of_another_sample_rate_are_refused(
     more = [f"--cohort={tmp_path / 'cohort.csv'}", "--score_norm=s"]
     assert run(small_corpus, stock, tmp_path / "out", *more) == 2
     assert "a.wav has 8000 Hz, the model 16000" in capsys.readouterr().err
-    more = [f"--utterances=[{tmp_path / 'cohort.csv'}]", "--data_folder=null"]
-    assert run(small_corpus, stock, tmp_path / "out", *more) == 2
+    for more in (
+        [f"--utterances=[{tmp_path / 'cohort.csv'}]", "--data_folder=null"],
+        [f"--interferers={tmp_path / 'cohort.csv'}", "--sirs_db=[5]"],
+    ):
+        assert run(small_corpus, stock, tmp_path / "out", *more) == 2
+        assert "8000 Hz, the model 16000" in capsys.readouterr().err
 
 
 def test_systems_of_one_name_are_told_apart(
