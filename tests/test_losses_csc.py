@@ -105,6 +105,24 @@ def test_separation_loss_is_finite_for_perfect_and_for_silent_estimates():
         assert torch.isfinite(estimates.grad).all()
 
 
+def test_slots_better_than_the_limit_give_no_gradient():
+    """Of a talker at 20 dB it would be seven times that of one at 0 dB."""
+    torch.manual_seed(5)
+    sources = torch.randn(2, 1, 4000)
+    noise = torch.randn_like(sources) * torch.tensor([0.1, 1.0])[:, None, None]
+    estimates = (sources + noise).requires_grad_()
+    quality = [slow_si_snr(e[0], s[0]) for e, s in zip(estimates, sources)]
+    for most_db, limited in ((30.0, quality[0]), (10.0, torch.tensor(10.0))):
+        loss, _ = SISNRLoss(most_db)(estimates, sources)
+        assert torch.allclose(loss, -(limited + quality[1]) / 2, atol=1e-3)
+        (gradient,) = torch.autograd.grad(loss, estimates, retain_graph=True)
+        close, far = gradient.flatten(1).norm(dim=1)
+        expected = 0 if most_db == 10 else (101 / 2) ** 0.5  # of sqrt(SNR + 1)
+        assert (close / far).item() == pytest.approx(expected, abs=0.2)
+    with pytest.raises(BadInputError, match="most_db is 0"):
+        SISNRLoss(0)
+
+
 def test_a_silent_estimate_is_the_worst_there_is():
     """Silence in one slot gains nothing over the mixture in both."""
     sources = torch.randn(1, 2, 4000)
