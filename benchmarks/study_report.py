@@ -19,6 +19,7 @@ from speechbrain_ssl.evaluation.plots import plot_det, plot_lines
 LOG_MEL = "log-mel statistics"
 UNTRAINED = "-"  # in place of a training corpus
 BEGIN, END = "<!-- study -->", "<!-- end of study -->"
+MAIN = "<!-- methods with every seed -->"  # after BEGIN: no ablations
 
 
 def collect(settings: dict, grid: list) -> dict[str, Any]:
@@ -190,8 +191,13 @@ def _detections(settings, grid):
 def with_tables(text: str, study: dict[str, Any]) -> str:
     """A page with the tables between its two marks."""
     before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{tables(study)}\n{END}{after}"
+    shown, after = rest.split(END)
+    begin = BEGIN
+    if shown.startswith(f"\n{MAIN}"):
+        begin = f"{BEGIN}\n{MAIN}"
+        runs = [run for run in study["runs"] if not run["ablation"]]
+        study = {**study, "runs": runs}
+    return f"{before}{begin}\n{tables(study)}\n{END}{after}"
 
 
 def publish(out: Path, repository: Path) -> None:

@@ -157,6 +157,25 @@ def test_tables_give_means_spreads_and_intervals():
     ]
 
 
+def test_a_page_may_show_the_methods_with_every_seed_alone():
+    trials = {"one": {"clean": figures(5.0, 4.0, 6.0)}}
+    runs = [
+        {"method": name, "trained_on": "one", "ablation": ablation}
+        for name, ablation in (("A", False), ("A without", True))
+    ]
+    runs = [{**run, "minutes": 7.0, "trials": trials} for run in runs]
+    study = {"corpora": ["one"], "runs": runs}
+    whole, end = f"above\n{study_report.BEGIN}\n", study_report.END
+    main = f"{whole}{study_report.MAIN}\n"
+    for begin, others in ((whole, 2), (main, 0)):
+        page = study_report.with_tables(f"{begin}old\n{end}\nbelow\n", study)
+        assert page.startswith(f"{begin}| trained on |")
+        assert page.endswith(f"|\n{end}\nbelow\n")
+        assert page.count("| A without |") == others
+        assert page.count("| A |") == 2
+        assert study_report.with_tables(page, study) == page
+
+
 TINY = """
 data_folder: !PLACEHOLDER
 output_folder: !PLACEHOLDER
