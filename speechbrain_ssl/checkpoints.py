@@ -4,9 +4,11 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Iterable
 from typing import Optional
 
 import numpy as np
+import pandas as pd
 import torch
 from speechbrain.utils.checkpoints import (
     Checkpoint,
@@ -17,6 +19,8 @@ from speechbrain.utils.checkpoints import (
     register_checkpoint_hooks,
 )
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from speechbrain_ssl.checks import refuse
 
 
 class SafeCheckpointer(Checkpointer):
@@ -38,6 +42,35 @@ class SafeCheckpointer(Checkpointer):
     [True]
     """
 
+    corpus: Optional[str] = None  # what is trained on, see `train_on`
+
+    def train_on(self, utterances: Iterable[str]) -> None:
+        """Say what is trained on; checkpoints of anything else are refused.
+
+        Arguments
+        ---------
+        utterances : iterable of str
+            Their names, in any order.
+
+        Raises
+        ------
+        BadInputError
+            If the newest checkpoint was trained on others.
+        """
+        names = np.array(list(utterances), dtype=object)
+        total = int(pd.util.hash_array(names).sum())
+        self.corpus = f"{len(names)} utterances (checksum {total:x})"
+        found = self.find_checkpoint()
+        its = found and found.meta.get("corpus")
+        refuse(
+            "training utterances",
+            [f"they are {self.corpus}; training began with {its}"]
+            if its not in (None, self.corpus)
+            else [],
+            f"{self.checkpoints_dir} has its checkpoints. Give the corpus of "
+            "before, or another folder with --output_folder=DIR.",
+        )
+
     def save_checkpoint(self, meta=None, *args, **kwargs):
         """Save everything registered; see `Checkpointer.save_checkpoint`.
 
@@ -53,7 +86,10 @@ class SafeCheckpointer(Checkpointer):
         Checkpoint or None
             None on all but the main process.
         """
-        saved = super().save_checkpoint(dict(meta or {}), *args, **kwargs)
+        meta = dict(meta or {})
+        if self.corpus is not None:
+            meta["corpus"] = self.corpus
+        saved = super().save_checkpoint(meta, *args, **kwargs)
         ddp_barrier()
         if if_main_process():
             saved = _complete(saved)
@@ -61,6 +97,22 @@ class SafeCheckpointer(Checkpointer):
         # one is a collective operation.
         ddp_barrier()
         return saved
+
+    def save_and_keep_only(self, *args, importance_keys=(), **kwargs):
+        """Save, then delete; see `Checkpointer.save_and_keep_only`.
+
+        The stock method appends to its default list of keys at each call,
+        and reads the folder anew for each key.
+
+        Arguments
+        ---------
+        importance_keys : sequence of callable
+            As in SpeechBrain.
+        *args, **kwargs
+            As in SpeechBrain.
+        """
+        keys = list(importance_keys)
+        super().save_and_keep_only(*args, importance_keys=keys, **kwargs)
 
     def chosen(self) -> Optional[Checkpoint]:
         """The end of an epoch that stands for the run.

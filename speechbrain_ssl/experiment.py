@@ -63,7 +63,8 @@ def start(arguments: list[str], options: Optional[Any] = None) -> None:
     arguments : list of str
         As on the command line of train.py.
     options : optional
-        SpeechBrain's run options in place of those of the arguments.
+        SpeechBrain's run options in place of those of the arguments, by a
+        caller that looks itself at what a complete run was made of.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def start(arguments: list[str], options: Optional[Any] = None) -> None:
     run = load(arguments)
     if options is not None:
         run = run._replace(options=options)
-    if not claim_output_folder(run):
+    if not claim_output_folder(run, compare=options is None):
         return
     sb.create_experiment_directory(
         experiment_directory=run.hparams["output_folder"],
@@ -117,6 +118,7 @@ def train(run: Run) -> dict[str, Any]:
     run_on_main(hparams["prepare"], kwargs={"save_folder": manifests})
     rows = read_manifest(manifests / "train.csv")
     dev = read_manifest(manifests / "dev.csv")
+    hparams["checkpointer"].train_on(rows["ID"])
     test_trials = make_test_trials(hparams, manifests, dev)
     shared = set(rows["spk_id"]) & set(test_trials.rows["spk_id"])
     refuse(

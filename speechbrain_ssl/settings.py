@@ -67,6 +67,13 @@ VERIFY_KEYS = (
     "bootstrap",
     "compare",
 )
+# Overrides with which a run is still the same.
+MAY_CHANGE = (
+    "output_folder",
+    "number_of_epochs",
+    "number_of_rounds",
+    "workers",
+)
 
 
 class Run(NamedTuple):
@@ -187,13 +194,15 @@ def _check_keys(yaml, text, keys, hparams, used):
     refuse(str(yaml), problems, "Compare with the YAMLs in hparams/.")
 
 
-def claim_output_folder(run: Run) -> bool:
+def claim_output_folder(run: Run, compare: bool = True) -> bool:
     """Make the output folder ours, or say that the run is complete.
 
     Arguments
     ---------
     run : Run
         The loaded run.
+    compare : bool
+        Refuse a complete run of other overrides.
 
     Returns
     -------
@@ -203,7 +212,8 @@ def claim_output_folder(run: Run) -> bool:
     Raises
     ------
     BadInputError
-        If the folder holds a run of another method or cannot be written.
+        If the folder holds a run of another method, a complete one of other
+        overrides (`MAY_CHANGE` aside) or cannot be written.
     """
     hparams = run.hparams
     folder = Path(hparams["output_folder"])
@@ -218,13 +228,15 @@ def claim_output_folder(run: Run) -> bool:
             [f"it cannot be written: {error}"],
             "Give another one with --output_folder=DIR.",
         )
-    method = hparams["method"]
+    mine = {"method": hparams["method"], "overrides": _overrides(run)}
+    its = mine
     if note.is_file():
-        other = json.loads(note.read_text(encoding="utf-8"))["method"]
-        problem = f"it holds a run of '{other}'; this is '{method}'"
+        its = {**mine, **json.loads(note.read_text(encoding="utf-8"))}
+        problem = f"it holds a run of '{its['method']}'; this is "
         refuse(
             f"output_folder {folder}",
-            [problem] if other != method else [],
+            [f"{problem}'{mine['method']}'"]
+            * (its["method"] != mine["method"]),
             "Give another one with --output_folder=DIR.",
         )
     metrics = folder / "metrics.json"
@@ -232,10 +244,34 @@ def claim_output_folder(run: Run) -> bool:
         unit = "rounds" if "number_of_rounds" in hparams else "epochs"
         done = json.loads(metrics.read_text(encoding="utf-8"))[unit]
         if done >= hparams[f"number_of_{unit}"]:
+            refuse(
+                f"output_folder {folder}",
+                _differences(its["overrides"], mine["overrides"])
+                if compare
+                else [],
+                "The run in it is complete. Give another folder with "
+                "--output_folder=DIR.",
+            )
             print(
                 f"already complete after {done} {unit}: {metrics}\n"
                 f"Change output_folder or raise number_of_{unit} to train more."
             )
             return False
-    run_on_main(write_json, args=({"method": method}, note))
+    run_on_main(write_json, args=(mine, note))
     return True
+
+
+def _overrides(run):
+    """What the command line set, key to text."""
+    found = re.findall(r"^([A-Za-z_]\w*): ?(.*)$", run.overrides, re.MULTILINE)
+    return {key: value for key, value in found if key not in MAY_CHANGE}
+
+
+def _differences(its, mine):
+    """A sentence on each override that two commands do not share."""
+    return [
+        f"{key} is {mine.get(key, 'as in the YAML')}; its run had "
+        f"{its.get(key, 'that of the YAML')}"
+        for key in {**its, **mine}
+        if its.get(key) != mine.get(key)
+    ]

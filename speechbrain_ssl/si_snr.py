@@ -42,7 +42,8 @@ def si_snr_matrix(
         sources = sources.float()
         estimates = estimates - estimates.mean(-1, keepdim=True)
         sources = sources - sources.mean(-1, keepdim=True)
-        products = estimates @ sources.transpose(1, 2)  # (B, C, K)
+        # no matrix product: SpeechBrain lets GPUs round those to TF32
+        products = (estimates[:, :, None] * sources[:, None]).sum(-1)
         energy = estimates.square().sum(-1)[:, :, None]
         reference = sources.square().sum(-1)[:, None, :] + EPSILON
         projected = products.square() / reference

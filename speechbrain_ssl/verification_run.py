@@ -114,8 +114,9 @@ def verify_source(run: Run) -> dict[str, Any]:
     if not hparams["two_part"]:
         path = folder / "embeddings" / "clean.npz"
         _table(hparams, model, trial_list.rows, device, path)
+    goes_on = if_main_process()  # not known once they have parted
     leave()
-    if not if_main_process():
+    if not goes_on:
         return {}
     report = verify(
         model.encoder,

@@ -9,7 +9,7 @@ MAY_IMPORT = {
     "checks": set(),
     "schedules": set(),
     "si_snr": set(),
-    "checkpoints": set(),
+    "checkpoints": {"checks"},
     "lobes": {"checks", "lobes"},
     "losses": {"checks", "si_snr"},
     "augment": {"checks", "dataio"},

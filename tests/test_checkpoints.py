@@ -1,9 +1,13 @@
 """Which checkpoint of a run is evaluated and published."""
 
+from inspect import signature
+
 import pytest
 import torch
+from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_ssl.checkpoints import SafeCheckpointer
+from speechbrain_ssl.checks import BadInputError
 
 
 def saved(folder, epochs):
@@ -36,6 +40,27 @@ def test_the_latest_epoch_within_a_standard_error_of_the_lowest_counts(
     epochs = [{"valid_eer": r, "valid_targets": targets} for r in rates]
     chosen = saved(tmp_path, epochs).chosen()
     assert chosen.meta["epoch"] == expected
+
+
+def test_keys_of_one_save_do_not_weigh_on_the_next(tmp_path):
+    """SpeechBrain's own default list grows by one key at each call."""
+    stock = signature(Checkpointer.save_and_keep_only).parameters
+    before = len(stock["importance_keys"].default)
+    checkpointer = saved(tmp_path, [])
+    for _ in range(3):
+        checkpointer.save_and_keep_only(meta={}, num_to_keep=1)
+    assert len(stock["importance_keys"].default) == before
+    assert len(checkpointer.list_checkpoints()) == 1
+
+
+def test_checkpoints_of_another_corpus_are_refused(tmp_path):
+    first = saved(tmp_path, [])
+    first.train_on(["a", "b", "c"])
+    first.save_checkpoint(meta={"epoch": 1})
+    saved(tmp_path, []).train_on(["c", "a", "b"])
+    for others in (["a", "b"], ["a", "b", "d"]):
+        with pytest.raises(BadInputError, match="began with 3 utterances"):
+            saved(tmp_path, []).train_on(others)
 
 
 def test_without_a_number_of_trials_the_lowest_counts(tmp_path):

@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from unittest import mock
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, dino_options
@@ -14,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_ssl import checkpoints
 from speechbrain_ssl.checkpoints import SafeCheckpointer
+from speechbrain_ssl.evaluation import positives
 from speechbrain_ssl.lobes.dino import DINOHead
 from speechbrain_ssl.lobes.teacher import Teacher
 from speechbrain_ssl.losses.aam_supcon import AAMLoss, SupConLoss
@@ -114,6 +119,41 @@ def saved_checkpoints(rank, processes, slowness):
     return {"found": torch.tensor(found)}
 
 
+def neighbours(rank, processes, rows):
+    """The table of neighbours, and how many rows this process embedded."""
+    vectors = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+    seen = []
+
+    def embed_starts(encoder, own, device):
+        seen.append(len(own))
+        return vectors[own.index]
+
+    names = [f"{row}/a/x.wav" for row in range(rows)]
+    frame = pd.DataFrame({"ID": names, "wav": names, "spk_id": names})
+    brain = SimpleNamespace(
+        sampler=SimpleNamespace(rows=frame),
+        evaluated=None,
+        device="cpu",
+        step=0,
+    )
+    with mock.patch.object(positives, "embed_starts", embed_starts):
+        positives.NeighbourPositives(2, 1).prepare(brain, 1)
+    table = torch.from_numpy(brain.sampler.positives)
+    return {"table": table, "seen": torch.tensor(seen)}
+
+
+@pytest.mark.parametrize("rows", [8, 9])
+def test_each_process_embeds_a_share_for_the_neighbours(tmp_path, rows):
+    given = str(tmp_path), neighbours, rows
+    torch.multiprocessing.spawn(process, given, nprocs=2)
+    alone = neighbours(0, 1, rows)
+    assert alone["seen"].tolist() == [rows]
+    for rank, share in ((0, rows - rows // 2), (1, rows // 2)):
+        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(state["table"], alone["table"])
+        assert state["seen"].tolist() == [share]
+
+
 def test_every_process_finds_a_checkpoint_that_was_saved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = str(tmp_path), saved_checkpoints, 0.3
@@ -148,10 +188,32 @@ def test_training_runs_on_two_processes(small_corpus, tmp_path):
         "--batch_size=4",
         "--distributed_backend=gloo",
     )
+    torchrun("train.py", *arguments)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["epochs"] == 2 and "clean" in metrics["trials"]
+    told = torchrun(
+        "verify.py",
+        str(REPOSITORY / "hparams" / "verify.yaml"),
+        f"--source={tmp_path / 'run'}",
+        f"--trials={small_corpus / 'trials.txt'}",
+        f"--data_folder={small_corpus}",
+        f"--output_folder={tmp_path / 'verified'}",
+        "--sirs_db=[]",
+        "--distributed_backend=gloo",
+    )
+    assert told.count("written to") == 1  # by the first process alone
+    again = json.loads((tmp_path / "verified" / "metrics.json").read_text())
+    for name in ("eer", "min_dcf"):
+        ours, theirs = (m["trials"]["clean"][name] for m in (again, metrics))
+        assert ours == pytest.approx(theirs)
+
+
+def torchrun(script, *arguments):
+    """Run a script on two processes; what they printed."""
     command = [sys.executable, "-m", "torch.distributed.run"]
     command += ["--standalone", "--nproc_per_node=2"]
     ran = subprocess.run(
-        [*command, str(REPOSITORY / "train.py"), *arguments],
+        [*command, str(REPOSITORY / script), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -159,5 +221,4 @@ def test_training_runs_on_two_processes(small_corpus, tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["epochs"] == 2 and "clean" in metrics["trials"]
+    return ran.stdout

@@ -170,11 +170,15 @@ def test_tensorboard_gets_every_figure(small_corpus, tmp_path):
         "tensorboard.backend.event_processing.event_accumulator"
     )
     folder = tmp_path / "run"
-    more = ["--number_of_epochs=1", "--tensorboard=True"]
-    assert train.main(dino_options(small_corpus, folder, *more)) == 0
+    for epochs in (1, 2):  # the second goes on with the first
+        more = [f"--number_of_epochs={epochs}", "--tensorboard=True"]
+        assert train.main(dino_options(small_corpus, folder, *more)) == 0
     record = events.EventAccumulator(str(folder / "tensorboard"))
     record.Reload()
-    (epoch,) = json.loads((folder / "history.json").read_text())
-    scalar = record.Scalars("teacher_entropy/train")[0]
-    assert scalar.value == pytest.approx(epoch["teacher_entropy"], rel=1e-5)
+    history = json.loads((folder / "history.json").read_text())
+    entropies = [epoch["teacher_entropy"] for epoch in history]
+    scalars = record.Scalars("teacher_entropy/train")
+    assert [s.value for s in scalars] == pytest.approx(entropies, rel=1e-5)
+    for name in ("teacher_entropy/train", "valid_eer/valid", "lr"):
+        assert [s.step for s in record.Scalars(name)] == [1, 2]
     assert "effective_rank/train" in record.Tags()["scalars"]

@@ -88,6 +88,34 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert (trained / "metrics.json").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_is_not_taken_for_one_of_other_settings(
+    trained, small_corpus, capsys
+):
+    before = (trained / "metrics.json").stat().st_mtime_ns
+    given = options(small_corpus, trained, "--conditions=3", "--workers=1")
+    given = [a for a in given if a.split("=")[0] != "--identities_per_batch"]
+    assert train.main(given) == 2
+    told = capsys.readouterr().err
+    assert "conditions is 3; its run had that of the YAML" in told
+    assert "identities_per_batch is as in the YAML; its run had" in told
+    assert "workers" not in told and "--output_folder=DIR" in told
+    assert (trained / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_run_does_not_go_on_with_other_utterances(
+    trained, small_corpus, tmp_path, capsys
+):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    more = ["--number_of_epochs=3", "--split_ratio=[50,50]"]
+    given = options(small_corpus, out, *more)
+    for _ in range(2):  # and stays refused
+        assert train.main(given) == 2
+        assert "training utterances" in capsys.readouterr().err
+    assert train.main(options(small_corpus, out, more[0])) == 0
+    assert json.loads((out / "metrics.json").read_text())["epochs"] == 3
+
+
 def test_verify_gives_the_number_of_the_training_run(
     trained, small_corpus, tmp_path
 ):

@@ -71,6 +71,15 @@ def test_bfloat16_autocast_agrees_with_float32():
     torch.testing.assert_close(rough.float(), exact, rtol=0, atol=0.03)
 
 
+def test_cosines_with_the_prototypes_stay_in_float32_under_autocast():
+    head, points = small_head().eval(), torch.randn(4, 5)
+    head.layers = torch.nn.Identity()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = head(points)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, head(points), rtol=0, atol=1e-6)
+
+
 def test_teacher_starts_as_a_copy_that_has_no_gradient():
     encoder, head = small_encoder(), small_head()
     teacher = Teacher(encoder, head).eval()

@@ -289,9 +289,22 @@ class EmbeddingBrain(StepBrain):
         return self.verify(trial_list, scores_folder, self.hparams.method)
 
 
+class _ByEpoch(TensorboardLogger):
+    """SpeechBrain's, which counts from one again when a run is resumed."""
+
+    def log_stats(self, stats_meta, train_stats, valid_stats):
+        before = stats_meta["epoch"] - 1
+        self.global_step = {
+            "meta": before,
+            "train": dict.fromkeys(train_stats, before),
+            "valid": dict.fromkeys(valid_stats, before),
+        }
+        super().log_stats(stats_meta, train_stats, valid_stats)
+
+
 def _tensorboard(folder):
     try:
-        return TensorboardLogger(str(folder))
+        return _ByEpoch(str(folder))
     except ImportError:
         refuse(
             "tensorboard",

@@ -85,7 +85,10 @@ class NeighbourPositives:
         due = self.neighbours and since >= 0 and since % self.every == 0
         if due and brain.step == 0:  # within an epoch the table was loaded
             rows = brain.sampler.rows
-            vectors = embed_starts(brain.evaluated, rows, brain.device)
+            rank, processes = _place()
+            mine = rows.iloc[rank::processes]
+            vectors = embed_starts(brain.evaluated, mine, brain.device)
+            vectors = _of_all(vectors, len(rows), brain.device)
             groups = pd.factorize(identity_of(rows, self.apart))[0]
             self.table = nearest(vectors, groups, self.neighbours, brain.device)
         brain.sampler.positives = self.table if self.neighbours else None
@@ -101,6 +104,26 @@ class NeighbourPositives:
         """Read a table."""
         table = torch.load(path, weights_only=True)
         self.table = None if table is None else table.numpy()
+
+
+def _place():
+    """Rank of this process and how many there are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _of_all(vectors, total, device):
+    """Rows rank, rank + processes, ... of each process, in one order."""
+    _, processes = _place()
+    if processes == 1:
+        return vectors
+    most = -(-total // processes)
+    own = torch.zeros(most, vectors.shape[1], device=device)
+    own[: len(vectors)] = torch.from_numpy(vectors)
+    parts = [torch.empty_like(own) for _ in range(processes)]
+    torch.distributed.all_gather(parts, own)
+    return torch.stack(parts, 1).flatten(0, 1)[:total].cpu().numpy()
 
 
 def nearest(

@@ -78,7 +78,7 @@ class DINOHead(nn.Module):
         nn.init.ones_(gain).requires_grad_(False)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines with the prototypes.
+        """Cosines with the prototypes, in float32 also under autocast.
 
         Arguments
         ---------
@@ -92,5 +92,7 @@ class DINOHead(nn.Module):
         """
         shape = embeddings.shape[:-1]
         points = self.layers(embeddings.reshape(-1, embeddings.shape[-1]))
-        points = F.normalize(points.float(), dim=-1)
-        return self.prototypes(points).reshape(*shape, -1)
+        # A cosine of bfloat16 has two digits; the temperatures multiply it.
+        with torch.autocast(points.device.type, enabled=False):
+            points = F.normalize(points.float(), dim=-1)
+            return self.prototypes(points).reshape(*shape, -1)
