@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Optional
 
 import numpy as np
-import pandas as pd
 import torch
 from speechbrain.utils.checkpoints import (
     Checkpoint,
@@ -21,6 +20,7 @@ from speechbrain.utils.checkpoints import (
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.dataio.manifest import checksum
 
 
 class SafeCheckpointer(Checkpointer):
@@ -57,9 +57,7 @@ class SafeCheckpointer(Checkpointer):
         BadInputError
             If the newest checkpoint was trained on others.
         """
-        names = np.array(list(utterances), dtype=object)
-        total = int(pd.util.hash_array(names).sum())
-        self.corpus = f"{len(names)} utterances (checksum {total:x})"
+        self.corpus = checksum(utterances)
         found = self.find_checkpoint()
         its = found and found.meta.get("corpus")
         refuse(

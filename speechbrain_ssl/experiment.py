@@ -18,7 +18,7 @@ from speechbrain.utils.distributed import (
 from speechbrain_ssl.checkpoints import Stopwatch
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
-from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.dataio.manifest import RECORDING, read_manifest
 from speechbrain_ssl.dataio.pieces import pieces
 from speechbrain_ssl.dataio.scores import read_models
 from speechbrain_ssl.dataio.trials import read_trials
@@ -273,7 +273,7 @@ def tested(manifests: Path) -> pd.DataFrame:
     """
     names = ("enrol.csv", "test.csv")
     rows = pd.concat([read_manifest(manifests / name) for name in names])
-    return rows.drop_duplicates("ID", ignore_index=True)
+    return rows.drop_duplicates(RECORDING, ignore_index=True)
 
 
 def _finish(folder, metrics, reports, trial_list, history):

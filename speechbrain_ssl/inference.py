@@ -16,19 +16,13 @@ from tqdm import tqdm
 
 from speechbrain_ssl.checks import BadInputError, refuse
 from speechbrain_ssl.dataio.recordings import Recording, as_recording
-from speechbrain_ssl.evaluation.calibration import read_calibration
+from speechbrain_ssl.evaluation.calibration import read_plain
+from speechbrain_ssl.evaluation.embed import as_direction, probe_wave
 
 logger = logging.getLogger(__name__)
 
 SHORTEST = 0.1  # seconds; ECAPA-TDNN needs a few frames
 STOCK_THRESHOLD = 0.25  # SpeechBrain's default
-PLAIN = {  # what a calibration must have been fitted to, see verify.yaml
-    "network": None,
-    "backend": "cosine",
-    "subtract_mean": False,
-    "score_norm": "none",
-    "two_part": False,
-}
 
 
 class Score(NamedTuple):
@@ -109,8 +103,20 @@ class SpeakerModel:
             )
         self.sample_rate = self.model.audio_normalizer.sample_rate
         self.threshold = _threshold(folder / "metrics.json")
-        self.calibration = _calibration(folder / "calibration.json")
+        self.calibration = self._calibration(folder / "calibration.json")
         self._told: set = set()
+
+    def _calibration(self, path):
+        """That of the plain cosine, when the model has it."""
+        if not path.is_file():
+            return None
+        try:
+            vector = self.model.encode_batch(probe_wave()).flatten()
+            found = read_plain(path, as_direction(vector.cpu().numpy()))
+        except BadInputError as error:
+            logger.warning("no probabilities: %s", error)
+            return None
+        return found
 
     def read(self, recording: Recording) -> torch.Tensor:
         """Samples at the model's rate, one channel.
@@ -291,20 +297,3 @@ def _threshold(path):
     metrics = json.loads(path.read_text(encoding="utf-8"))
     figures = metrics.get("validation", {})
     return float(figures.get("eer_threshold", STOCK_THRESHOLD))
-
-
-def _calibration(path):
-    """That of the plain cosine, when the model has it."""
-    if not path.is_file():
-        return None
-    try:
-        found = read_calibration(path, PLAIN)
-        refuse(
-            str(path),
-            [f"it needs {name} of a trial list" for name in found.names[1:]],
-            "Fit one without measures.",
-        )
-    except BadInputError as error:
-        logger.warning("no probabilities: %s", error)
-        return None
-    return found

@@ -1,5 +1,6 @@
 """Verification of a trial list with a trained model: what verify.py runs."""
 
+import logging
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,7 +15,12 @@ from speechbrain.utils.distributed import (
 from speechbrain_ssl.augment import audio_files
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import write_json
-from speechbrain_ssl.dataio.manifest import check_rate, read_manifest
+from speechbrain_ssl.dataio.manifest import (
+    RECORDING,
+    check_rate,
+    checksum,
+    read_manifest,
+)
 from speechbrain_ssl.dataio.scores import read_models, read_scores, write_scores
 from speechbrain_ssl.dataio.trials import read_trials
 from speechbrain_ssl.evaluation import plots
@@ -28,7 +34,11 @@ from speechbrain_ssl.evaluation.calibration import (
     fit_calibration,
     read_calibration,
 )
-from speechbrain_ssl.evaluation.embed import Embeddings, Utterances
+from speechbrain_ssl.evaluation.embed import (
+    Embeddings,
+    Utterances,
+    probe_vector,
+)
 from speechbrain_ssl.evaluation.enrolment import (
     PIECE_SECONDS,
     Setting,
@@ -43,7 +53,7 @@ from speechbrain_ssl.evaluation.metrics import (
     threshold_at,
     verification_metrics,
 )
-from speechbrain_ssl.evaluation.normalisation import NORMS, speaker_means
+from speechbrain_ssl.evaluation.normalisation import speaker_means
 from speechbrain_ssl.evaluation.plda import PLDA
 from speechbrain_ssl.evaluation.scoring import Cosine, Scorer, loudest
 from speechbrain_ssl.evaluation.table import embed_to_table
@@ -57,21 +67,13 @@ from speechbrain_ssl.experiment import INTERFERENCE_SEED, leave, tested
 from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
 from speechbrain_ssl.pretrained import Model, load_model
 from speechbrain_ssl.settings import Run
-
-BACKENDS = ("cosine", "plda")
-COHORTS = ("utterances", "speakers")
-MEASURES = ("duration", "norm", "cohort_mean")
-# What makes a score; a calibration fits no other.
-MAKERS = (
-    "network",
-    "backend",
-    "subtract_mean",
-    "score_norm",
-    "cohort_of",
-    "cohort_top",
-    "enrolment",
-    "two_part",
+from speechbrain_ssl.verification_settings import (
+    check_calibration,
+    check_settings,
+    makers,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def verify_source(run: Run) -> dict[str, Any]:
@@ -96,21 +98,26 @@ def verify_source(run: Run) -> dict[str, Any]:
         If the source, the data, the trials or a value cannot be used.
     """
     hparams = run.hparams
-    _check(hparams)
+    check_settings(hparams)
     folder = Path(hparams["output_folder"])
     device = run.options["device"] or infer_device()
     model = load_model(
         hparams["source"], device, hparams["trust_source"], hparams["network"]
     )
     trial_list = _trial_list(hparams, model, folder / "manifests")
+    cohort = _cohort(hparams, model, trial_list)
+    made = {**makers(hparams), "cohort": None}
+    if cohort is not None:
+        made["cohort"] = checksum(cohort["ID"])
+    look = probe_vector(model.encoder, device)
     # All that is read comes before the embeddings, which may take hours.
     others = _others(hparams["compare"], trial_list, model.method)
     calibration = None
     if hparams["calibration"]:
-        maker = {name: hparams[name] for name in MAKERS}
-        calibration = read_calibration(hparams["calibration"], maker)
+        calibration = read_calibration(hparams["calibration"], made, look)
+        check_calibration(hparams, calibration)
     groups = _groups(hparams, trial_list, model.sample_rate)
-    setting = _setting(hparams, model, device, folder / "embeddings")
+    setting = _setting(hparams, model, cohort, device, folder / "embeddings")
     if not hparams["two_part"]:
         path = folder / "embeddings" / "clean.npz"
         _table(hparams, model, trial_list.rows, device, path)
@@ -118,6 +125,7 @@ def verify_source(run: Run) -> dict[str, Any]:
     leave()
     if not goes_on:
         return {}
+    _clear(folder)
     report = verify(
         model.encoder,
         trial_list,
@@ -134,64 +142,15 @@ def verify_source(run: Run) -> dict[str, Any]:
         "method": model.method,
         "seed": model.seed,
         "source": str(hparams["source"]),
-        "scoring": {name: hparams[name] for name in MAKERS},
+        "scoring": makers(hparams),
         "trials": without_scores(report),
     }
     write_json(metrics, folder / "metrics.json")
     if hparams["fit_calibration"]:
-        _fit(hparams, report, trial_list)
+        _fit(hparams, report, trial_list, made, look)
     _draw(others, report, trial_list, model.method, folder)
     print(f"\n{table({model.method: report})}\n\nwritten to {folder}")
     return metrics
-
-
-def _check(hparams):
-    lists = ("measures", "breakdown", "compare", "sirs_db", "snrs_db")
-    refuse(
-        "verify.yaml",
-        [
-            f"{name} is '{hparams[name]}', no list"
-            for name in lists
-            if not isinstance(hparams[name], list)
-        ],
-        "Write [one,two], and [] for none.",
-    )
-    problems = []
-    for name, known in (
-        ("backend", BACKENDS),
-        ("cohort_of", COHORTS),
-        ("score_norm", NORMS),
-    ):
-        if hparams[name] not in known:
-            problems.append(f"{name} is '{hparams[name]}'; one of {known}")
-    problems += [
-        f"measures has '{name}'; they are of {MEASURES}"
-        for name in hparams["measures"]
-        if name not in MEASURES
-    ]
-    if bool(hparams["data_folder"]) == bool(hparams["utterances"]):
-        problems.append("give either data_folder or utterances")
-    if hparams["snrs_db"] and not hparams["noise_folder"]:
-        problems.append("snrs_db needs a noise_folder")
-    users = [
-        name
-        for name, used in (
-            ("score_norm", hparams["score_norm"] != "none"),
-            ("backend=plda", hparams["backend"] == "plda"),
-            ("subtract_mean", hparams["subtract_mean"]),
-            ("measures=cohort_mean", "cohort_mean" in hparams["measures"]),
-        )
-        if used
-    ]
-    if users and not hparams["cohort"]:
-        problems.append(f"{', '.join(users)} needs a cohort")
-    if hparams["backend"] == "plda" and hparams["two_part"]:
-        problems.append("two_part is a mean of cosines; plda is none")
-    if hparams["fit_calibration"] and hparams["calibration"]:
-        problems.append("give fit_calibration or calibration, not both")
-    if (Path(hparams["output_folder"]) / "hyperparams.yaml").exists():
-        problems.append("output_folder is a model's; its files would be lost")
-    refuse("verify.yaml", problems, "Correct these values.")
 
 
 def _trial_list(hparams, model, manifests):
@@ -199,7 +158,7 @@ def _trial_list(hparams, model, manifests):
     models = hparams["models"] and read_models(hparams["models"])
     if hparams["utterances"]:
         parts = [_rows(path, model) for path in hparams["utterances"]]
-        rows = pd.concat(parts).drop_duplicates("ID", ignore_index=True)
+        rows = pd.concat(parts).drop_duplicates(RECORDING, ignore_index=True)
     else:
         run_on_main(
             prepare_voxceleb,
@@ -227,12 +186,37 @@ def _trial_list(hparams, model, manifests):
     )
 
 
-def _setting(hparams, model: Model, device, tables: Path) -> Setting:
+def _cohort(hparams, model: Model, trial_list) -> Optional[pd.DataFrame]:
+    """Rows of the cohort; those of trial speakers are told or refused."""
+    if not hparams["cohort"]:
+        return None
+    rows = _rows(hparams["cohort"], model)
+    shared = set(rows["spk_id"]) & set(trial_list.rows["spk_id"])
+    problem = f"{len(shared)} of its speakers are in the trials, such as "
+    problem += f"'{min(shared, default='')}'"
+    refuse(
+        f"cohort {hparams['cohort']}",
+        [problem] if shared and hparams["backend"] == "plda" else [],
+        "PLDA learns from their labels: give other speakers.",
+    )
+    if shared:
+        logger.warning("the cohort is not apart from the test: %s", problem)
+    return rows
+
+
+def _clear(folder):
+    """Remove figures of an earlier run; its embeddings stay."""
+    (folder / "metrics.json").unlink(missing_ok=True)
+    for place in (folder / "scores", folder / "scores" / "calibrated"):
+        for path in place.glob("*.txt"):
+            path.unlink()
+
+
+def _setting(hparams, model: Model, rows, device, tables: Path) -> Setting:
     pieces = round(PIECE_SECONDS * model.sample_rate) * hparams["two_part"]
     cohort: Optional[np.ndarray] = None
     backend = Cosine()
-    if hparams["cohort"]:
-        rows = _rows(hparams["cohort"], model)
+    if rows is not None:
         path = tables / "cohort.npz"
         if pieces:
             waves = Utterances(rows)
@@ -282,7 +266,7 @@ def _table(hparams, model, rows, device, path) -> Embeddings:
     )
 
 
-def _fit(hparams, report, trial_list):
+def _fit(hparams, report, trial_list, made, look):
     """Fit a calibration on these trials and save it."""
     targets = trial_list.trials["target"].to_numpy()
     scores = np.concatenate([part["scores"] for part in report.values()])
@@ -298,7 +282,8 @@ def _fit(hparams, report, trial_list):
     rate = hparams["false_alarm_rate"]
     threshold, miss_rate = threshold_at(fitted(scores, measures), labels, rate)
     fitted._replace(
-        setting={name: hparams[name] for name in MAKERS},
+        setting=made,
+        model=look,
         threshold={
             "value": threshold,
             "false_alarm_rate": rate,

@@ -1,5 +1,6 @@
 """Shared set-up: one torch thread, no Hub, small corpora."""
 
+import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -8,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -15,6 +17,7 @@ from cnceleb_tree import EVALUATION, SPEAKERS, write_cnceleb
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from trees import TRIALS, add
 
+from speechbrain_ssl.dataio.manifest import write_manifest
 from speechbrain_ssl.prepare import cnceleb
 
 torch.set_num_threads(1)
@@ -146,8 +149,7 @@ def runs(small_corpus, tmp_path_factory):
 def exported(runs, tmp_path_factory):
     """An exported folder of each method, by name."""
     from speechbrain_ssl import cli
-    from speechbrain_ssl.evaluation.calibration import Calibration
-    from speechbrain_ssl.inference import PLAIN
+    from speechbrain_ssl.evaluation.calibration import PLAIN, Calibration
 
     root = tmp_path_factory.mktemp("exported") / "user"
     for name in ("aam_supcon", "csc", "dino"):
@@ -186,3 +188,86 @@ def cnceleb_corpus(tmp_path, monkeypatch):
 def cnceleb1(cnceleb_corpus):
     """The folder of that CN-Celeb1."""
     return Path(cnceleb_corpus.split(",")[0])
+
+
+STOCK = """
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: 24
+mean_var_norm: !new:speechbrain.processing.features.InputNormalization
+    norm_type: sentence
+    std_norm: False
+embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
+    input_size: 24
+    channels: [8, 8, 8, 8, 24]
+    lin_neurons: 12
+    attention_channels: 8
+modules:
+    compute_features: !ref <compute_features>
+    mean_var_norm: !ref <mean_var_norm>
+    embedding_model: !ref <embedding_model>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        embedding_model: !ref <embedding_model>
+"""
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory):
+    """Model folder that stock SpeechBrain loads, weights drawn."""
+    folder = tmp_path_factory.mktemp("models") / "stock"
+    folder.mkdir()
+    (folder / "hyperparams.yaml").write_text(STOCK)
+    torch.manual_seed(4)
+    model = ECAPA_TDNN(
+        24, channels=[8, 8, 8, 8, 24], lin_neurons=12, attention_channels=8
+    )
+    torch.save(model.state_dict(), folder / "embedding_model.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def manifests(small_corpus, tmp_path_factory):
+    """Manifests of the trials' speakers and of the others, with sex."""
+    folder = tmp_path_factory.mktemp("manifests")
+    rows = []
+    for path in sorted((small_corpus / "wav").rglob("*.wav")):
+        name = path.relative_to(small_corpus / "wav").as_posix()
+        rows.append((name, 1.0, str(path), 0, 16000, name.split("/")[0]))
+    names = ["ID", "duration", "wav", "start", "stop", "spk_id"]
+    rows = pd.DataFrame(rows, columns=names)
+    tested = rows["spk_id"] >= "spk12"
+    write_manifest(rows[tested], folder / "test.csv")
+    write_manifest(rows[~tested], folder / "cohort.csv")
+    sexes = pd.DataFrame({"spk_id": rows["spk_id"].unique()})
+    sexes["sex"] = ["f", "m"] * 8
+    sexes.to_csv(folder / "meta.csv", index=False)
+    return folder
+
+
+def run_verify(corpus, source, output, *more):
+    """Exit status of verify.py; the last of a key counts."""
+    given = [
+        f"--source={source}",
+        f"--trials={corpus / 'trials.txt'}",
+        f"--data_folder={corpus}",
+        f"--output_folder={output}",
+        "--sirs_db=[]",
+        "--device=cpu",
+        *more,
+    ]
+    last = {argument.split("=")[0]: argument for argument in given}
+    yaml = str(REPOSITORY / "hparams" / "verify.yaml")
+    import verify
+
+    return verify.main([yaml, *last.values()])
+
+
+def metrics(folder):
+    """What verify.py wrote."""
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def scores(folder, condition="clean"):
+    """Of a condition, in the order of the trials."""
+    lines = (folder / "scores" / f"{condition}.txt").read_text().splitlines()
+    return np.array([float(line.split()[3]) for line in lines])

@@ -9,7 +9,7 @@ MAY_IMPORT = {
     "checks": set(),
     "schedules": set(),
     "si_snr": set(),
-    "checkpoints": {"checks"},
+    "checkpoints": {"checks", "dataio"},
     "lobes": {"checks", "lobes"},
     "losses": {"checks", "si_snr"},
     "augment": {"checks", "dataio"},
@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "evaluation",
         "settings",
     },
+    "verification_settings": {"checks", "evaluation"},
     "verification_run": {
         "augment",
         "checks",
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "prepare",
         "pretrained",
         "settings",
+        "verification_settings",
     },
     "settings": {"checks", "dataio"},
     "probe": {

@@ -77,6 +77,15 @@ def test_a_measure_that_tells_something_lowers_the_cost():
     assert cllr(fitted(moved, measures), targets) < alone - 0.2
 
 
+def test_a_measure_that_is_constant_but_for_rounding_has_no_weight():
+    scores, targets = gaussians(400)
+    norms = 1 + 2.5e-8 * DRAW.normal(size=400)  # of vectors of length one
+    fitted = fit_calibration(scores, targets, {"norm": norms})
+    shorter = {"norm": np.full(400, 0.7)}  # of the mean of a few
+    alone = fit_calibration(scores, targets, {})(scores, {})
+    np.testing.assert_allclose(fitted(scores, shorter), alone, atol=1e-4)
+
+
 def test_a_calibration_is_read_back_for_its_setting_only(tmp_path):
     scores, targets = gaussians(100)
     path, maker = tmp_path / "c.json", {"score_norm": "as", "top": 3}

@@ -13,11 +13,16 @@ import torch
 from conftest import REPOSITORY
 from scipy.signal import resample_poly
 
-from speechbrain_ssl import cli, inference
+from speechbrain_ssl import cli
 from speechbrain_ssl.checks import BadInputError
-from speechbrain_ssl.evaluation.calibration import Calibration
+from speechbrain_ssl.evaluation.calibration import (
+    PLAIN,
+    Calibration,
+    read_plain,
+)
+from speechbrain_ssl.evaluation.embed import probe_vector
 from speechbrain_ssl.inference import SpeakerModel
-from speechbrain_ssl.pretrained import Pretrained
+from speechbrain_ssl.pretrained import Pretrained, load_model
 
 
 @pytest.fixture
@@ -150,28 +155,45 @@ def test_score_prints_what_the_model_has(exported, waves, capsys):
     ],
 )
 def test_a_calibration_of_other_scores_is_not_applied(
-    names, norm, named, tmp_path, caplog
+    names, norm, named, tmp_path
 ):
     many = len(names)
-    setting = {**inference.PLAIN, "score_norm": norm}
+    setting = {**PLAIN, "score_norm": norm}
     fitted = Calibration(
         names, [0.0] * many, [1.0] * many, [1.0] * many, 0.0, setting, {}
     )
     fitted.save(tmp_path / "calibration.json")
-    assert inference._calibration(tmp_path / "calibration.json") is None
-    assert named in caplog.text
+    with pytest.raises(BadInputError, match=named):
+        read_plain(tmp_path / "calibration.json")
 
 
-def test_a_calibration_of_another_network_is_not_applied(tmp_path, caplog):
+def test_a_calibration_of_another_model_is_not_applied(
+    exported, tmp_path, caplog
+):
+    folder = tmp_path / "model"
+    copytree(exported / "dino", folder)
+    own, other = (
+        probe_vector(load_model(exported / name, "cpu", False).encoder, "cpu")
+        for name in ("dino", "aam_supcon")
+    )
+    fitted = Calibration(["score"], [0.0], [1.0], [1.0], 0.0, PLAIN, {})
+    for vector, serves in ((own, True), (other, False), ([], True)):
+        fitted._replace(model=vector).save(folder / "calibration.json")
+        model = SpeakerModel(folder, "cpu")
+        assert (model.calibration is not None) == serves
+    assert "fitted to scores of another model" in caplog.text
+
+
+def test_a_calibration_of_another_network_is_not_applied(tmp_path):
     path = tmp_path / "calibration.json"
-    setting = {**inference.PLAIN, "network": "encoder"}
+    setting = {**PLAIN, "network": "encoder"}
     fitted = Calibration(["score"], [0.0], [1.0], [1.0], 0.0, setting, {})
     fitted.save(path)
-    assert inference._calibration(path) is None
-    assert "network='encoder'; this is None" in caplog.text
-    before = {k: v for k, v in inference.PLAIN.items() if k != "network"}
+    with pytest.raises(BadInputError, match="network='encoder'; this is None"):
+        read_plain(path)
+    before = {k: v for k, v in PLAIN.items() if k != "network"}
     fitted._replace(setting=before).save(path)  # of before there was a choice
-    assert inference._calibration(path).setting == before
+    assert read_plain(path).setting == before
 
 
 def test_separate_writes_what_the_encoder_gives(

@@ -1,6 +1,5 @@
 """verify.py with its options, on tones and a SpeechBrain model folder."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,99 +7,19 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY
+from conftest import metrics, run_verify, scores
 from speechbrain.inference.speaker import SpeakerRecognition
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
-import verify
-from speechbrain_ssl.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ssl.dataio.manifest import read_manifest
 from speechbrain_ssl.evaluation import plots
 from speechbrain_ssl.evaluation.metrics import eer
-
-STOCK = """
-compute_features: !new:speechbrain.lobes.features.Fbank
-    n_mels: 24
-mean_var_norm: !new:speechbrain.processing.features.InputNormalization
-    norm_type: sentence
-    std_norm: False
-embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
-    input_size: 24
-    channels: [8, 8, 8, 8, 24]
-    lin_neurons: 12
-    attention_channels: 8
-modules:
-    compute_features: !ref <compute_features>
-    mean_var_norm: !ref <mean_var_norm>
-    embedding_model: !ref <embedding_model>
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-    loadables:
-        embedding_model: !ref <embedding_model>
-"""
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory):
-    """Model folder that stock SpeechBrain loads, weights drawn."""
-    folder = tmp_path_factory.mktemp("models") / "stock"
-    folder.mkdir()
-    (folder / "hyperparams.yaml").write_text(STOCK)
-    torch.manual_seed(4)
-    model = ECAPA_TDNN(
-        24, channels=[8, 8, 8, 8, 24], lin_neurons=12, attention_channels=8
-    )
-    torch.save(model.state_dict(), folder / "embedding_model.ckpt")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def manifests(small_corpus, tmp_path_factory):
-    """Manifests of the trials' speakers and of the others, with sex."""
-    folder = tmp_path_factory.mktemp("manifests")
-    rows = []
-    for path in sorted((small_corpus / "wav").rglob("*.wav")):
-        name = path.relative_to(small_corpus / "wav").as_posix()
-        rows.append((name, 1.0, str(path), 0, 16000, name.split("/")[0]))
-    names = ["ID", "duration", "wav", "start", "stop", "spk_id"]
-    rows = pd.DataFrame(rows, columns=names)
-    tested = rows["spk_id"] >= "spk12"
-    write_manifest(rows[tested], folder / "test.csv")
-    write_manifest(rows[~tested], folder / "cohort.csv")
-    sexes = pd.DataFrame({"spk_id": rows["spk_id"].unique()})
-    sexes["sex"] = ["f", "m"] * 8
-    sexes.to_csv(folder / "meta.csv", index=False)
-    return folder
-
-
-def run(corpus, source, output, *more):
-    """Exit status of verify.py; the last of a key counts."""
-    given = [
-        f"--source={source}",
-        f"--trials={corpus / 'trials.txt'}",
-        f"--data_folder={corpus}",
-        f"--output_folder={output}",
-        "--sirs_db=[]",
-        "--device=cpu",
-        *more,
-    ]
-    last = {argument.split("=")[0]: argument for argument in given}
-    yaml = str(REPOSITORY / "hparams" / "verify.yaml")
-    return verify.main([yaml, *last.values()])
-
-
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
-
-
-def scores(folder, condition="clean"):
-    lines = (folder / "scores" / f"{condition}.txt").read_text().splitlines()
-    return np.array([float(line.split()[3]) for line in lines])
 
 
 @pytest.fixture(scope="module")
 def plain(small_corpus, stock, tmp_path_factory):
     """Output of verify.py without options."""
     folder = tmp_path_factory.mktemp("out") / "plain"
-    assert run(small_corpus, stock, folder) == 0
+    assert run_verify(small_corpus, stock, folder) == 0
     return folder
 
 
@@ -127,7 +46,7 @@ def test_a_stock_model_folder_scores_as_speechbrain_does(
 def test_norms_backends_groups_and_intervals_are_reported(
     plain, small_corpus, stock, manifests, tmp_path
 ):
-    status = run(
+    status = run_verify(
         small_corpus,
         stock,
         tmp_path,
@@ -159,7 +78,7 @@ def test_norms_backends_groups_and_intervals_are_reported(
 
 
 def test_padded_embeddings_score_alike(plain, small_corpus, stock, tmp_path):
-    assert run(small_corpus, stock, tmp_path, "--padding=0.9") == 0
+    assert run_verify(small_corpus, stock, tmp_path, "--padding=0.9") == 0
     np.testing.assert_allclose(scores(tmp_path), scores(plain), atol=0.02)
 
 
@@ -168,16 +87,16 @@ def test_calibration_is_fitted_saved_and_applied(
 ):
     fitted = tmp_path / "calibration.json"
     more = ["--measures=[duration,norm]", f"--fit_calibration={fitted}"]
-    assert run(small_corpus, stock, tmp_path / "fit", *more) == 0
+    assert run_verify(small_corpus, stock, tmp_path / "fit", *more) == 0
     applied = f"--calibration={fitted}"
-    assert run(small_corpus, stock, tmp_path / "use", applied) == 0
+    assert run_verify(small_corpus, stock, tmp_path / "use", applied) == 0
     figures = metrics(tmp_path / "use")["trials"]["clean"]["calibrated"]
     assert figures["min_cllr"] <= figures["cllr"] < 1
     # The threshold was chosen on these very trials.
     assert figures["false_alarm_rate"] <= 0.01
     assert len(scores(tmp_path / "use" / "scores" / "..")) == 16
     other = [applied, "--score_norm=z", f"--cohort={manifests / 'cohort.csv'}"]
-    assert run(small_corpus, stock, tmp_path / "no", *other) == 2
+    assert run_verify(small_corpus, stock, tmp_path / "no", *other) == 2
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +128,7 @@ def test_models_of_several_cuts_are_the_slow_ones(
         f"--enrolment={enrolment}",
         f"--two_part={two_part}",
     ]
-    assert run(small_corpus, stock, tmp_path / "out", *more) == 0
+    assert run_verify(small_corpus, stock, tmp_path / "out", *more) == 0
     theirs = SpeakerRecognition.from_hparams(str(stock), savedir=tmp_path)
 
     def vectors(wave):
@@ -255,65 +174,11 @@ def test_noise_interferes_at_its_level(
     (tmp_path / "noise").mkdir()
     soundfile.write(tmp_path / "noise" / "a.wav", noise, 16000)
     more = ["--snrs_db=[60,0]", f"--noise_folder={tmp_path / 'noise'}"]
-    assert run(small_corpus, stock, tmp_path / "out", *more) == 0
+    assert run_verify(small_corpus, stock, tmp_path / "out", *more) == 0
     clean, quiet, loud = (
         scores(tmp_path / "out", name) for name in ("clean", "snr_60", "snr_0")
     )
     assert abs(quiet - clean).max() < abs(loud - clean).max() / 5
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--score_norm=as"], "score_norm needs a cohort"),
-        (["--backend=x"], "backend is 'x'"),
-        (["--score_norm=x"], "score_norm is 'x'"),
-        (["--padding=1.0"], "padding is 1.0"),
-        (["--utterances=[a.csv]"], "either data_folder or utterances"),
-        (["--measures=[size]"], "measures has 'size'"),
-        (["--snrs_db=[5]"], "snrs_db needs a noise_folder"),
-        (["--calibration=no.json"], "it is no calibration"),
-        (["--metadata=no.csv"], "there is no such file"),
-        (["--models=no.csv"], "there is no such table of models"),
-        (["--compare=[no]"], "there is no such score file"),
-        (["--breakdown=[genre]"], "there is no column 'genre'"),
-        (["--breakdown=genre"], "breakdown is 'genre', no list"),
-        (["--sirs_db=5"], "sirs_db is '5', no list"),
-        (["--source=someone/model"], "--trust_source=True"),
-        (["--network=encoder"], "only train.py's folders have one"),
-    ],
-)
-def test_bad_input_is_one_clear_error(
-    more, message, small_corpus, stock, tmp_path, capsys
-):
-    assert run(small_corpus, stock, tmp_path / "out", *more) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out" / "embeddings").exists()
-
-
-def test_a_model_folder_is_no_output_folder(small_corpus, stock, capsys):
-    before = sorted(stock.iterdir())
-    assert run(small_corpus, stock, stock) == 2
-    assert "output_folder is a model's" in capsys.readouterr().err
-    assert sorted(stock.iterdir()) == before
-
-
-def test_manifests_of_another_sample_rate_are_refused(
-    small_corpus, stock, manifests, tmp_path, capsys
-):
-    rows = read_manifest(manifests / "cohort.csv")
-    soundfile.write(tmp_path / "a.wav", np.ones(8000) / 9, 8000)
-    rows.loc[3, ["wav", "stop"]] = str(tmp_path / "a.wav"), 8000
-    write_manifest(rows, tmp_path / "cohort.csv")
-    more = [f"--cohort={tmp_path / 'cohort.csv'}", "--score_norm=s"]
-    assert run(small_corpus, stock, tmp_path / "out", *more) == 2
-    assert "a.wav has 8000 Hz, the model 16000" in capsys.readouterr().err
-    for more in (
-        [f"--utterances=[{tmp_path / 'cohort.csv'}]", "--data_folder=null"],
-        [f"--interferers={tmp_path / 'cohort.csv'}", "--sirs_db=[5]"],
-    ):
-        assert run(small_corpus, stock, tmp_path / "out", *more) == 2
-        assert "8000 Hz, the model 16000" in capsys.readouterr().err
 
 
 def test_systems_of_one_name_are_told_apart(
@@ -327,7 +192,7 @@ def test_systems_of_one_name_are_told_apart(
     )
     folders = [tmp_path / method / "1234" for method in ("csc", "dino")]
     given = f"--compare=[{folders[0]},{folders[1]}]"
-    assert run(small_corpus, stock, tmp_path / "out", given) == 0
+    assert run_verify(small_corpus, stock, tmp_path / "out", given) == 0
     others = [f"{folder}, clean" for folder in folders]
     assert drawn == [["stock, clean", *others]]
 
@@ -341,7 +206,7 @@ def test_scores_of_other_trials_are_not_drawn_beside(
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
     more = f"--compare=[{other}]"
-    assert run(small_corpus, stock, tmp_path / "out", more) == 2
+    assert run_verify(small_corpus, stock, tmp_path / "out", more) == 2
     message = capsys.readouterr().err
     assert "2 problems" in message and "line 1 is of another trial" in message
     assert not (tmp_path / "out" / "embeddings").exists()

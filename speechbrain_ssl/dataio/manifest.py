@@ -1,8 +1,10 @@
 """Manifests: one row per utterance or piece, in SpeechBrain's VoxCeleb schema."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Union
 
+import numpy as np
 import pandas as pd
 import soundfile
 
@@ -11,6 +13,7 @@ from speechbrain_ssl.dataio.files import replaced_when_done
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
 RATES = 100  # files whose sample rate is looked up
+RECORDING = ["ID", "wav", "start", "stop", "spk_id"]  # what tells rows apart
 IDENTITIES = ("speaker", "session", "utterance")
 
 
@@ -125,8 +128,8 @@ def identity_of(rows: pd.DataFrame, identity: str) -> pd.Series:
 def check_rate(rows: pd.DataFrame, sample_rate: int, name: str) -> None:
     """Refuse recordings of another sample rate than a model's.
 
-    Only the headers of up to `RATES` files, evenly spread, are read: those of
-    a manifest are of one rate as a rule.
+    Only the headers of `RATES` files, drawn at random, are read: those of a
+    manifest are of one rate as a rule.
 
     Arguments
     ---------
@@ -144,7 +147,7 @@ def check_rate(rows: pd.DataFrame, sample_rate: int, name: str) -> None:
     """
     files = rows["wav"].unique()
     problems = []
-    for path in files[:: -(-len(files) // RATES)]:
+    for path in np.random.default_rng(0).permutation(files)[:RATES]:
         try:
             rate = soundfile.info(path).samplerate
         except (soundfile.LibsndfileError, OSError):
@@ -152,3 +155,25 @@ def check_rate(rows: pd.DataFrame, sample_rate: int, name: str) -> None:
         if rate != sample_rate:
             problems.append(f"{path} has {rate} Hz, the model {sample_rate}")
     refuse(name, problems, "Convert the recordings, or use another model.")
+
+
+def checksum(names: Iterable[str]) -> str:
+    """Of a set of utterances, whatever their order and their folder.
+
+    Arguments
+    ---------
+    names : iterable of str
+        The column `ID`.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> checksum(["a", "b"]) == checksum(["b", "a"]) != checksum(["a", "c"])
+    True
+    """
+    names = np.array(list(names), dtype=object)
+    total = int(pd.util.hash_array(names).sum())
+    return f"{len(names)} utterances (checksum {total:x})"

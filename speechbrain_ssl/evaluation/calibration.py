@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from scipy.optimize import minimize
@@ -15,6 +15,13 @@ from speechbrain_ssl.evaluation.metrics import Labels, Scores
 from speechbrain_ssl.evaluation.ranking import checked
 
 RIDGE = 1e-6  # keeps weights finite where a score separates the kinds
+PLAIN = {  # what `read_plain` takes, see verify.yaml
+    "network": None,
+    "backend": "cosine",
+    "subtract_mean": False,
+    "score_norm": "none",
+    "two_part": False,
+}
 LISTS = ("names", "shift", "scale", "weights")
 
 
@@ -36,6 +43,8 @@ class Calibration(NamedTuple):
     threshold : dict
         `false_alarm_rate` and the ratio above which a trial is accepted so
         that no more nontargets pass; empty without one.
+    model : list of float
+        Of the model that made the scores, see `embed.probe_vector`.
     """
 
     names: list[str]
@@ -45,6 +54,7 @@ class Calibration(NamedTuple):
     offset: float
     setting: dict[str, Any]
     threshold: dict[str, float]
+    model: list[float] = []
 
     def __call__(self, scores: Scores, measures: dict) -> np.ndarray:
         """Log-likelihood ratios, natural logarithm.
@@ -131,8 +141,11 @@ def fit_calibration(
     ]
     refuse("measures", problems, "Leave the measure out.")
     shift, scale = columns.mean(0), columns.std(0)
-    scale[scale == 0] = 1.0  # a constant measure gets no weight
+    # A constant measure, but for rounding, gets no weight.
+    constant = scale <= 1e-6 * np.abs(shift)
     columns -= shift
+    columns[:, constant] = 0.0
+    scale[constant] = 1.0
     columns /= scale
     signs = np.where(targets, 1.0, -1.0)
     shares = np.where(
@@ -164,7 +177,9 @@ def fit_calibration(
 
 
 def read_calibration(
-    path: Union[str, Path], setting: dict[str, Any]
+    path: Union[str, Path],
+    setting: dict[str, Any],
+    model: Optional[list[float]] = None,
 ) -> Calibration:
     """Calibration of a JSON, refused where other scores were calibrated.
 
@@ -174,6 +189,8 @@ def read_calibration(
         Written by `Calibration.save`.
     setting : dict
         What makes the scores now.
+    model : list of float, optional
+        Of the model that makes them, see `embed.probe_vector`.
 
     Returns
     -------
@@ -182,7 +199,7 @@ def read_calibration(
     Raises
     ------
     BadInputError
-        If it is no calibration or that of another setting.
+        If it is no calibration or that of another setting or model.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -193,6 +210,8 @@ def read_calibration(
     except (OSError, ValueError, TypeError) as error:
         refuse(str(path), [f"it is no calibration ({error})"], "Fit it again.")
     problems = [] if whole else ["its numbers do not fit each other"]
+    if model and found.model and not _alike(model, found.model):
+        problems.append("it was fitted to scores of another model")
     problems += [
         f"it was fitted with {name}={found.setting.get(name)!r}; this is "
         f"{value!r}"
@@ -201,6 +220,43 @@ def read_calibration(
     ]
     refuse(str(path), problems, "Fit it with these values, or change them.")
     return found
+
+
+def read_plain(
+    path: Union[str, Path], model: Optional[list[float]] = None
+) -> Calibration:
+    """Calibration of plain cosines of two recordings.
+
+    Arguments
+    ---------
+    path, model
+        As for `read_calibration`.
+
+    Returns
+    -------
+    Calibration
+        Of the score alone.
+
+    Raises
+    ------
+    BadInputError
+        As for `read_calibration`, and if it has measures.
+    """
+    found = read_calibration(path, PLAIN, model)
+    refuse(
+        str(path),
+        [f"it needs {name} of a trial list" for name in found.names[1:]],
+        "Fit one without measures.",
+    )
+    return found
+
+
+def _alike(one, other):
+    """Whether two models gave the same vector, but for rounding."""
+    if len(one) != len(other):
+        return False
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    return np.dot(one, other) > 0.999 * lengths
 
 
 def _columns(scores, measures: dict, names: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from speechbrain_ssl.checks import check_sizes
+from speechbrain_ssl.checks import check_sizes, refuse
 from speechbrain_ssl.dataio.audio import fit_length, read_piece
 from speechbrain_ssl.evaluation.interference import Interference
 from speechbrain_ssl.si_snr import si_snr_matrix
@@ -20,6 +20,7 @@ from speechbrain_ssl.si_snr import si_snr_matrix
 RATE = 16000  # Hz
 MOST_SAMPLES = RATE * 60  # of one batch; bounds memory
 MOST_SECONDS = 20  # of an utterance, for `embed_starts`
+SHORTEST = 0.1  # seconds, below which an encoder may lack frames
 READERS = 4  # threads that read the next batch meanwhile
 
 
@@ -178,7 +179,12 @@ def embed(
         if interference is not None:
             talkers = torch.stack([interference.talker(i) for i in batch])
             waves = interference.mix(clean, talkers)
-        vectors, energies, estimates = _run(encoder, waves.to(device), lengths)
+        try:
+            found = _run(encoder, waves.to(device), lengths)
+        except RuntimeError as error:
+            _refuse_short(source, batch, samples, error)
+            raise
+        vectors, energies, estimates = found
         for place, i in enumerate(batch):
             results[i] = vectors[place], energies[place]
         if interference is not None and estimates is not None:
@@ -192,6 +198,56 @@ def embed(
         np.stack([energy for _, energy in results]),
         float(torch.cat(gains).mean()) if gains else None,
     )
+
+
+def _refuse_short(source, batch, samples, error):
+    """Name the utterance where one is too short for the encoder."""
+    shortest = int(samples.argmin())
+    name = f"number {batch[shortest]}"
+    if type(source) is Utterances:
+        name = source.files[batch[shortest]][0]
+    refuse(
+        "embeddings",
+        [f"{name}: {samples[shortest]} samples are too few ({error})"]
+        if samples[shortest] < SHORTEST * RATE
+        else [],
+        "Leave such utterances out.",
+    )
+
+
+@torch.no_grad()
+def probe_vector(encoder: nn.Module, device: torch.device) -> list[float]:
+    """What an encoder makes of a second of fixed noise: which model it is.
+
+    The same, but for rounding, on any device and in an exported folder.
+
+    Arguments
+    ---------
+    encoder, device
+        As in `embed`.
+
+    Returns
+    -------
+    list of float
+        Its embedding, of several slots the loudest one's; unit length.
+    """
+    training = encoder.training
+    wave = probe_wave().to(device)
+    vectors, energies, _ = _run(encoder.eval(), wave, None)
+    encoder.train(training)
+    return as_direction(vectors[0, energies[0].argmax()])
+
+
+def probe_wave() -> torch.Tensor:
+    """The noise of `probe_vector`, (1, 16000)."""
+    draw = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(1, RATE, generator=draw)
+
+
+def as_direction(vector: np.ndarray) -> list[float]:
+    """Numbers of a vector made as long as one, four digits each."""
+    unit = vector / np.linalg.norm(vector)
+    return [round(float(value), 4) for value in unit]
 
 
 def embed_starts(
