@@ -250,8 +250,7 @@ def make_valid_trials(
     -------
     TrialList
     """
-    files = dev.groupby("spk_id")["wav"].nunique()
-    if hparams["label_free_validation"] or files.max() < 2:
+    if not reads_speakers(hparams, dev):
         dev = pieces(dev)
     return TrialList(
         make_trials(dev, hparams["seed"]),
@@ -261,6 +260,25 @@ def make_valid_trials(
         name="validation trials",
         seed=INTERFERENCE_SEED,
     )
+
+
+def reads_speakers(hparams: dict, dev: pd.DataFrame) -> bool:
+    """Whether validation trials are of speakers, not of recordings.
+
+    Arguments
+    ---------
+    hparams : dict
+        Of a run.
+    dev : pandas.DataFrame
+        Rows of development speakers.
+
+    Returns
+    -------
+    bool
+        False if `label_free_validation` says so, or no speaker has two files.
+    """
+    files = dev.groupby("spk_id")["wav"].nunique()
+    return not hparams["label_free_validation"] and bool(files.max() > 1)
 
 
 def tested(manifests: Path) -> pd.DataFrame:

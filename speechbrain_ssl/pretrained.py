@@ -66,6 +66,12 @@ class Pretrained:
             if f"\n{key}:" in text
         }
         self.hparams = load_hyperpyyaml(text, overrides)
+        missing = {"brain", "checkpointer"} - set(self.hparams)
+        refuse(
+            str(source),
+            ["it is a model folder, no training folder"] if missing else [],
+            advice,
+        )
         brain = self.hparams["brain"]
         evaluated = getattr(brain, "func", brain).EVALUATED
         networks = sorted({evaluated, "encoder"})

@@ -39,6 +39,7 @@ KEYS = (
     "draws",
     "finetune",
 )
+ASKED = ("source", "corpus", "data_folder", "csv", "label", "classes", "seed")
 PREPARATIONS = {
     "cremad": prepare_cremad,
     "emodb": prepare_emodb,
@@ -87,7 +88,9 @@ def probe(arguments: list[str]) -> dict[str, Any]:
         ),
         draws=(draws >= 1, draws, "1 or more"),
     )
-    _refuse_another(folder / "metrics.json", str(hparams["source"]))
+    asked = {name: hparams[name] for name in ASKED}
+    asked["source"] = str(asked["source"])
+    _refuse_another(folder, asked)
     device = run.options["device"] or sb.utils.distributed.infer_device()
     model = Pretrained(hparams["source"], device)
     method, rate = model.hparams["method"], model.hparams["sample_rate"]
@@ -132,6 +135,7 @@ def probe(arguments: list[str]) -> dict[str, Any]:
         "source": str(hparams["source"]),
         "corpus": hparams["corpus"],
         "label": hparams["label"],
+        "asked": asked,
         "classes": sorted(set(labels[tested])),
         "folds": {s.name: _fold(rows.iloc[s.test]) for s in splits},
         "systems": systems,
@@ -146,14 +150,25 @@ def probe(arguments: list[str]) -> dict[str, Any]:
     return metrics
 
 
-def _refuse_another(metrics, source):
-    """Results of another model in the folder are not to be replaced."""
-    made_of = source
-    if metrics.is_file():
-        made_of = json.loads(metrics.read_text(encoding="utf-8"))["source"]
+def _refuse_another(folder, asked):
+    """Results of another model or question are not to be replaced."""
+    problems = [
+        f"it is a model's: it has a {name}"
+        for name in ("hyperparams.yaml", "run.json")
+        if (folder / name).exists()
+    ]
+    metrics = folder / "metrics.json"
+    if metrics.is_file() and not problems:
+        there = json.loads(metrics.read_text(encoding="utf-8"))
+        there = there.get("asked") or {"source": there["source"]}
+        problems = [
+            f"{metrics} is of {name}={there[name]}, not {value}"
+            for name, value in asked.items()
+            if there.get(name, value) != value
+        ]
     refuse(
         "output_folder",
-        [f"{metrics} is of {made_of}"] if made_of != source else [],
+        problems,
         "Give another with --output_folder=DIR, or remove that one.",
     )
 

@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "experiment",
         "lobes",
         "losses",
+        "prepare",
         "pretrained",
         "publishing",
     },

@@ -71,7 +71,21 @@ def test_results_of_another_model_are_not_replaced(source, tmp_path, capsys):
     more = ["--corpus=emodb", f"--data_folder={tmp_path}"]
     code, metrics = run("probe.yaml", source, tmp_path, *more)
     assert code == 2 and metrics == {"source": "another"}
-    assert "is of another" in capsys.readouterr().err
+    assert "is of source=another" in capsys.readouterr().err
+
+
+def test_a_training_folder_and_other_questions_are_left_alone(
+    source, tmp_path, capsys
+):
+    before = (source / "metrics.json").read_bytes()
+    more = ["--corpus=emodb", f"--data_folder={tmp_path}"]
+    code, _ = run("probe.yaml", source, source, *more)
+    assert code == 2 and (source / "metrics.json").read_bytes() == before
+    assert "it is a model's" in capsys.readouterr().err
+    asked = {"source": str(source), "corpus": "emodb", "classes": ["anger"]}
+    (tmp_path / "metrics.json").write_text(json.dumps({"asked": asked}))
+    assert run("probe.yaml", source, tmp_path, *more)[0] == 2
+    assert "is of classes=['anger'], not None" in capsys.readouterr().err
 
 
 def test_drawn_folds_follow_the_seed(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """Model folders: what is in them, and that stock SpeechBrain loads them."""
 
+import functools
 import json
 import os
 import re
@@ -18,8 +19,16 @@ from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_ssl import cli
+from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.dataio.manifest import read_manifest
-from speechbrain_ssl.pretrained import Pretrained
+from speechbrain_ssl.evaluation.calibration import (
+    PLAIN,
+    Calibration,
+    read_plain,
+)
+from speechbrain_ssl.evaluation.embed import probe_vector
+from speechbrain_ssl.pretrained import Pretrained, load_model
+from speechbrain_ssl.publishing import card
 from speechbrain_ssl.publishing.stock import StockModel
 
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -92,17 +101,82 @@ def test_card_tells_the_figures_of_the_run(exported, runs):
     for result in results:
         condition = result["dataset"]["config"]
         given = {m["type"]: m["value"] for m in result["metrics"]}
-        figures = metrics["trials"][condition]
+        figures = metrics["trials"][condition]["rules"]["loudest"]
         assert given["eer"] == round(100 * figures["eer"], 3)
         assert given["min_dcf"] == round(figures["min_dcf"], 4)
         assert f"| {condition} | {100 * figures['eer']:.2f} |" in text
     assert {r["dataset"]["config"] for r in results} == {"clean", "sir_5"}
+    best = 100 * metrics["trials"]["sir_5"]["eer"]
+    assert f"the EER in % is: sir_5 {best:.2f}." in text
     first = text.split("---\n")[2].strip().splitlines()[:3]
     assert "`pip install speechbrain_ssl`" in first[2]
     assert "trained without speaker labels" in text
     supervised = front_matter(exported / "aam_supcon")[1]
     assert "trained with speaker labels" in supervised
     assert "speechbrain_ssl`" not in supervised
+    assert "9 times the cosine, plus -2." in supervised
+    assert "the EER in % is" not in supervised
+
+
+def test_card_tells_what_a_training_began_with():
+    def began(weights, identity, **more):
+        batches = functools.partial(print, identity=identity)
+        given = {"embedding_weights": weights, "batches": batches, **more}
+        return card._start(given)
+
+    assert began(None, "speaker") == ""
+    assert began("/home/me/my-aam/embedding_model.ckpt", "utterance") == (
+        "without speaker labels from the weights "
+        "`my-aam/embedding_model.ckpt` of another training,"
+    )
+    assert began("a/b.ckpt", "speaker").startswith("with speaker labels from")
+    assert began("a/b.ckpt", "speaker", labelled="round_1/train.csv") == ""
+
+
+def test_a_run_that_went_on_is_tested_anew(runs, tmp_path):
+    """The weights are of another epoch than the figures of metrics.json."""
+    source = tmp_path / "run"
+    shutil.copytree(runs / "aam_supcon", source)
+    metrics = json.loads((source / "metrics.json").read_text())
+    stale = {**metrics["trials"]["clean"], "eer": 0.123}
+    metrics.update(best_epoch=metrics["best_epoch"] + 1)
+    metrics["trials"] = {**metrics["trials"], "clean": stale}
+    (source / "metrics.json").write_text(json.dumps(metrics))
+    fitted = Calibration(["score"], [0.5], [2.0], [18.0], 2.5, PLAIN, {})
+    fitted.save(source / "calibration.json")
+    to = tmp_path / "model"
+    assert cli.main(["export", str(source), "--to", str(to)]) == 0
+    ours = json.loads((to / "metrics.json").read_text())["trials"]["clean"]
+    theirs = json.loads((runs / "aam_supcon" / "metrics.json").read_text())
+    assert ours["eer"] == theirs["trials"]["clean"]["eer"] != 0.123
+    assert not (to / "calibration.json").exists()
+
+
+def test_a_calibration_of_these_weights_outlives_another_export(
+    exported, runs, tmp_path, caplog
+):
+    to = tmp_path / "dino"
+    shutil.copytree(exported / "dino", to)
+    given = ["export", str(runs / "dino"), "--to", str(to), "--force"]
+    own = probe_vector(load_model(to, "cpu", False).encoder, "cpu")
+    fitted = Calibration(["score"], [0.5], [2.0], [18.0], 2.5, PLAIN, {}, own)
+    fitted.save(to / "calibration.json")
+    assert cli.main(given) == 0
+    assert read_plain(to / "calibration.json") == fitted
+    assert "9 times the cosine" in (to / "README.md").read_text()
+    others = [-value for value in own]
+    fitted._replace(model=others).save(to / "calibration.json")
+    assert cli.main(given) == 0
+    assert not (to / "calibration.json").exists()
+    assert "fitted to scores of another model" in caplog.text
+
+
+def test_an_exported_folder_is_no_training_folder(exported, tmp_path, capsys):
+    given = ["export", str(exported / "dino"), "--to", str(tmp_path / "out")]
+    assert cli.main(given) == 2
+    assert "a model folder, no training folder" in capsys.readouterr().err
+    with pytest.raises(BadInputError, match="no training folder"):
+        Pretrained(exported / "dino")
 
 
 def test_every_python_block_of_the_cards_runs(exported, tmp_path):

@@ -204,3 +204,10 @@ def test_published_model_is_loaded_from_the_hub(exported, hub, tmp_path):
     assert [line for line in printed if line in "012"] == ["0", "2", "0"]
     assert "YAML of a Hub model is code" in done.stderr
     assert "score        1.0000 (cosine)" in printed
+
+
+def test_a_card_of_a_longer_name_is_refused(hub, folder, capsys):
+    card = folder / "README.md"
+    card.write_text(CARD.replace("me/tones", "me/tones-v2"))
+    assert publish(folder) == 2
+    assert "load another name" in capsys.readouterr().err

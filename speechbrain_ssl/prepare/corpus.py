@@ -87,3 +87,19 @@ def prepare_corpus(
     )
     copy = Path(save_folder) / "trials.txt"
     write_trials(read_trials(test_trials), copy)  # whatever form it has
+
+
+def is_synthetic(recording: Union[str, Path]) -> bool:
+    """Whether a file is of a corpus made here.
+
+    Arguments
+    ---------
+    recording : str or pathlib.Path
+        `<folder>/wav/<speaker>/<session>/<utterance>`.
+
+    Returns
+    -------
+    bool
+    """
+    above = Path(recording).absolute().parents
+    return len(above) > 3 and (above[3] / "corpus.json").is_file()

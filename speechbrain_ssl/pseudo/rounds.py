@@ -271,7 +271,10 @@ class PseudoLabels:
             "seed": self.hparams["seed"],
             "output_folder": str(folder),
         }
-        arguments = [f"--{k}={json.dumps(v)}" for k, v in given.items()]
+        arguments = [
+            f"--{k}={json.dumps(v, ensure_ascii=False)}"
+            for k, v in given.items()
+        ]
         experiment.start([str(self.yamls / yaml), *arguments], self.options)
 
     def _draw(self, reports, figures):

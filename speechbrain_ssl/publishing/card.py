@@ -1,6 +1,5 @@
 """The model card: what was trained, how well it does, how to use it."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,21 @@ import speechbrain
 from huggingface_hub import EvalResult, ModelCardData
 
 import speechbrain_ssl
+from speechbrain_ssl.evaluation.calibration import read_plain
+from speechbrain_ssl.publishing.card_text import (
+    BEST,
+    CALIBRATION,
+    CARD,
+    CLASSIFY,
+    LABELS,
+    LIMITS_SYNTHETIC,
+    ONNX,
+    PACKAGE,
+    SEPARATE,
+    SEPARATES,
+    START,
+    STOCK,
+)
 
 
 class Statements(NamedTuple):
@@ -79,7 +93,9 @@ def model_card(
     method = METHODS.get(
         re.sub("_(galr|paper|ecapa)$", "", name), Method(name, "")
     )
-    tested = _tested_on(hparams)
+    synthetic = metrics["synthetic"]
+    tested = _tested_on(hparams, synthetic)
+    figures = _figures(metrics, stock)
     calibration = folder / "calibration.json"
     values = {
         "name": statements.name,
@@ -88,16 +104,14 @@ def model_card(
         "version": speechbrain_ssl.__version__,
         "speechbrain": speechbrain.__version__,
         "notice": PACKAGE if stock.separates else "",
-        "results": _results(metrics),
+        "results": _results(metrics, figures),
         "tested": tested,
         "validation": _validation(metrics),
         "pipeline": SEPARATES if stock.separates else STOCK,
         "package": " speechbrain_ssl" if stock.separates else "",
         "rate": hparams["sample_rate"],
         "threshold": metrics["validation"]["eer_threshold"],
-        "calibration": CALIBRATION.format(
-            json.loads(calibration.read_text(encoding="utf-8"))
-        )
+        "calibration": _log_odds(read_plain(calibration))
         if calibration.is_file()
         else "",
         "classify": CLASSIFY.format(
@@ -109,23 +123,49 @@ def model_card(
         if stock.separates
         else "",
         "onnx": ONNX if (folder / "embedding_model.onnx").exists() else "",
-        "data": ", ".join(statements.datasets) or _trained_on(hparams),
-        "labels": LABELS[_labelled(hparams, stock)],
+        "data": ", ".join(statements.datasets)
+        or _trained_on(hparams, synthetic),
+        "labels": _start(hparams) or LABELS[_labelled(hparams, stock)],
         "weights": _weights(metrics["epochs_exported"]),
-        "chosen": LABELS[not hparams.get("label_free_validation", False)],
+        "chosen": LABELS[metrics["validated_with_labels"]],
         "settings": _settings(hparams),
-        "limits": LIMITS_SYNTHETIC if _synthetic(hparams) else "",
+        "limits": LIMITS_SYNTHETIC if synthetic else "",
         "licence": f"`{statements.licence}`"
         if statements.licence != "unknown"
         else "not stated by who exported the model; ask before use",
     }
-    header = _front_matter(metrics, method, statements, tested, stock)
+    header = _front_matter(figures, method, statements, tested, stock)
     return f"---\n{header}\n---\n\n{CARD.format(**values)}"
 
 
-def _front_matter(metrics, method, statements, tested, stock):
+def _figures(metrics, stock):
+    """What the exported model gives: of several slots the loudest one's."""
+    return {
+        condition: figures["rules"]["loudest"] if stock.separates else figures
+        for condition, figures in metrics["trials"].items()
+    }
+
+
+def _log_odds(found):
+    """The calibration as a line of the cosine."""
+    weight = found.weights[0] / found.scale[0]
+    offset = found.offset - weight * found.shift[0]
+    return CALIBRATION.format(weight, offset)
+
+
+def _start(hparams):
+    """How a model came about that began with the weights of another."""
+    weights = hparams.get("embedding_weights")
+    if not weights or "labelled" in hparams:  # a round names its labels
+        return ""
+    own = LABELS[hparams["batches"].keywords.get("identity") == "speaker"]
+    path = Path(str(weights))
+    return START.format(own, f"{path.parent.name}/{path.name}")
+
+
+def _front_matter(trials, method, statements, tested, stock):
     results = []
-    for condition, figures in metrics["trials"].items():
+    for condition, figures in trials.items():
         shared = {
             "task_type": "speaker-verification",
             "task_name": "Speaker verification",
@@ -166,12 +206,8 @@ def _front_matter(metrics, method, statements, tested, stock):
     ).to_yaml()
 
 
-def _synthetic(hparams):
-    return "data_folder" in hparams and hparams["data_folder"] is None
-
-
-def _trained_on(hparams):
-    if _synthetic(hparams):
+def _trained_on(hparams, synthetic):
+    if synthetic:
         return "the synthetic corpus built into speechbrain_ssl"
     if "labelled" in hparams:  # a manifest, also of other corpora
         return f"a manifest named `{Path(hparams['labelled']).name}`"
@@ -179,8 +215,8 @@ def _trained_on(hparams):
     return f"a corpus in a folder named `{Path(str(place)).name}`"
 
 
-def _tested_on(hparams):
-    if _synthetic(hparams):
+def _tested_on(hparams, synthetic):
+    if synthetic:
         return "synthetic corpus of speechbrain_ssl"
     names = ("data_folder", "test_csv", "manifests")
     place = next(hparams[name] for name in names if hparams.get(name))
@@ -200,17 +236,24 @@ def _weights(epochs):
     return f"Mean weights of the epochs {', '.join(map(str, epochs))}"
 
 
-def _results(metrics):
+def _results(metrics, trials):
     lines = [
         "| condition | EER % | minDCF (p = 0.01) | trials |",
         "|---|---|---|---|",
     ]
-    for condition, figures in metrics["trials"].items():
+    for condition, figures in trials.items():
         lines.append(
             f"| {condition} | {100 * figures['eer']:.2f} | "
             f"{figures['min_dcf']:.3f} | {figures['targets']} target, "
             f"{figures['nontargets']} nontarget |"
         )
+    best = ", ".join(
+        f"{condition} {100 * figures['rules']['best']['eer']:.2f}"
+        for condition, figures in metrics["trials"].items()
+        if figures.get("rule") == "best"
+    )
+    if best:
+        lines.append(BEST.format(best))
     return "\n".join(lines)
 
 
@@ -231,143 +274,3 @@ def _settings(hparams):
         or (isinstance(value, list) and key == "channels")
     }
     return "\n".join(f"{key}: {value}" for key, value in kept.items())
-
-
-PACKAGE = """
-> **This model needs a package beside SpeechBrain: `pip install speechbrain_ssl`.**
-> Its encoder separates talkers, which no class of SpeechBrain does; everything
-> else is stock.
-"""
-STOCK = (
-    "Log-mel features with their mean over the recording removed, an ECAPA-TDNN "
-    "(or the embedding model named in hyperparams.yaml) and the cosine of two "
-    "embeddings. All classes are SpeechBrain's."
-)
-SEPARATES = (
-    "A separative encoder turns a recording into waveforms, one for each talker, "
-    "and one embedding for each. SpeechBrain's interfaces see the embedding of "
-    "the loudest; two embeddings are compared by their cosine."
-)
-CALIBRATION = """
-The score becomes log-odds of one speaker with `calibration.json`: weight times
-score plus offset ({0}).
-"""
-CLASSIFY = """
-## Identify a training speaker
-
-The classifier knows the {speakers} training speakers and no others.
-
-```python
-from speechbrain.inference.classifiers import EncoderClassifier
-classifier = EncoderClassifier.from_hparams(source="{name}")
-classifier.hparams.label_encoder.ignore_len()
-cosines, best, index, speaker = classifier.classify_file("first.wav")
-```
-"""
-SEPARATE = """
-## Separate talkers
-
-```python
-from speechbrain_ssl.inference import SpeakerModel
-model = SpeakerModel("{name}", trust=True)
-waveforms, embeddings = model.separate("first.wav")
-```
-"""
-ONNX = """
-## ONNX
-
-`embedding_model.onnx` takes `waveforms` (batch, samples) of one length and
-gives `embeddings` (batch, dimension), features included.
-"""
-LABELS = {False: "without speaker labels", True: "with speaker labels"}
-LIMITS_SYNTHETIC = (
-    "- **Trained on synthetic voices: of no use on real speech.**\n"
-)
-CARD = """\
-# {name}
-{notice}
-Speaker embeddings by {method}{paper}, trained {labels} with
-[SpeechBrain](https://speechbrain.github.io) {speechbrain} and speechbrain_ssl
-{version}.
-
-Tested on {tested}, of speakers not trained on:
-
-{results}
-
-On the validation trials the EER is {validation};
-SpeechBrain's `SpeakerRecognition` gave the same from this folder when it was exported.
-
-## Pipeline description
-
-{pipeline} Recordings are {rate} Hz with one channel; `from_hparams` models convert
-files that are not.
-
-## Install SpeechBrain
-
-```bash
-pip install speechbrain{package}
-```
-
-## Compute your speaker embeddings
-
-```python
-import torch
-from speechbrain.inference.speaker import SpeakerRecognition
-model = SpeakerRecognition.from_hparams(source="{name}")
-wave = model.load_audio("first.wav")
-embeddings = model.encode_batch(wave)
-```
-
-Recordings of unequal length in a padded batch change each other's embeddings;
-embed them one by one.
-
-## Perform speaker verification
-
-```python
-from speechbrain.inference.speaker import SpeakerRecognition
-model = SpeakerRecognition.from_hparams(source="{name}")
-score, _ = model.verify_files("first.wav", "second.wav")
-same = score > {threshold:.4f}
-```
-
-The threshold is that of equal errors on the validation trials; SpeechBrain's own
-default of 0.25 belongs to another model.
-{calibration}{classify}{separate}{onnx}
-## Inference on GPU
-
-Add `run_opts={{"device": "cuda"}}` to `from_hparams`.
-
-## Training
-
-Data: {data}. {weights}, validated {chosen}. Training is `train.py` of
-speechbrain_ssl with these values:
-
-<details>
-
-```yaml
-{settings}
-```
-
-</details>
-
-## Limitations
-
-{limits}- The figures above are those of one run with one seed and one trial list; on
-  other languages, channels or durations they will differ.
-- Embeddings identify people. Use them only where the law and the people allow it.
-- Licence of the weights: {licence}.
-
-## Referencing
-
-Method: {method}{paper}.
-
-## Citing SpeechBrain
-
-Ravanelli et al., "SpeechBrain: A General-Purpose Speech Toolkit", 2021,
-arXiv:2106.04624; Ravanelli et al., "Open-Source Conversational AI with
-SpeechBrain 1.0", JMLR 25, 2024.
-
-## About SpeechBrain
-
-<https://speechbrain.github.io>, <https://github.com/speechbrain/speechbrain>
-"""

@@ -1,6 +1,7 @@
 """From a training folder to a model folder that has been loaded back."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -12,21 +13,30 @@ from typing import Any, Union
 import numpy as np
 import torch
 
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import BadInputError, refuse
 from speechbrain_ssl.dataio.files import write_json
 from speechbrain_ssl.dataio.manifest import read_manifest
+from speechbrain_ssl.evaluation.calibration import read_plain
+from speechbrain_ssl.evaluation.embed import probe_vector
 from speechbrain_ssl.evaluation.metrics import verification_metrics
 from speechbrain_ssl.evaluation.verification import (
     TrialList,
     verify,
     without_scores,
 )
-from speechbrain_ssl.experiment import make_test_trials, make_valid_trials
+from speechbrain_ssl.experiment import (
+    make_test_trials,
+    make_valid_trials,
+    reads_speakers,
+)
+from speechbrain_ssl.prepare.corpus import is_synthetic
 from speechbrain_ssl.pretrained import Pretrained
 from speechbrain_ssl.publishing import load_back
 from speechbrain_ssl.publishing.card import Statements, model_card
 from speechbrain_ssl.publishing.onnx import check_onnx, export_onnx
 from speechbrain_ssl.publishing.stock import stock_model
+
+logger = logging.getLogger(__name__)
 
 SAME = 5e-5  # of the EER, a fraction: half of its fourth digit
 CPU = torch.device("cpu")
@@ -66,10 +76,11 @@ def export(
     statements : Statements
         For the card.
     average : int
-        Last epochs whose weights are averaged, without `calibration.json`;
-        1 is the chosen epoch alone.
+        Last epochs whose weights are averaged; 1 is the chosen epoch alone.
+        Weights that are not those of metrics.json are tested anew.
     force : bool
-        Whether files of an earlier export, card included, are replaced.
+        Whether files of an earlier export, card included, are replaced. Its
+        calibration stays where it was fitted to these weights.
     onnx : bool
         Whether embedding_model.onnx is written as well.
 
@@ -98,12 +109,14 @@ def export(
     )
     metrics = _read_metrics(source)
     model = Pretrained(source, average=average)
+    epochs = sorted(int(one.meta["epoch"]) for one in model.checkpoints)
+    reported = epochs == [metrics["best_epoch"]]
     train = read_manifest(source / "manifests" / "train.csv")
     dev = read_manifest(source / "manifests" / "dev.csv")
     stock = stock_model(model, train)
     if onnx:
         check_onnx(stock.encoder)
-    if average > 1:  # the run's figures are those of another checkpoint
+    if not reported:  # the run's figures are those of another checkpoint
         report = verify(
             model.encoder,
             make_test_trials(model.hparams, source / "manifests", dev),
@@ -116,9 +129,9 @@ def export(
     )
     figures = verify(model.encoder, trials, CPU, label="valid")["clean"]
     metrics["validation"] = without_scores({"clean": figures})["clean"]
-    metrics["epochs_exported"] = sorted(
-        int(checkpoint.meta["epoch"]) for checkpoint in model.checkpoints
-    )
+    metrics["epochs_exported"] = epochs
+    metrics["validated_with_labels"] = reads_speakers(model.hparams, dev)
+    metrics["synthetic"] = is_synthetic(train["wav"].iat[0])
     to.parent.mkdir(parents=True, exist_ok=True)
     near = to if to.is_dir() else to.parent  # on the file system of `to`
     with tempfile.TemporaryDirectory(dir=near, prefix=".export") as name:
@@ -128,9 +141,9 @@ def export(
         if onnx:
             export_onnx(stock.encoder, made / "embedding_model.onnx")
         write_json(metrics, made / "metrics.json")
-        # fitted to scores of the chosen epoch, not of averaged weights
-        if average == 1 and (source / "calibration.json").is_file():
-            shutil.copy(source / "calibration.json", made)
+        vector = probe_vector(model.encoder, CPU)
+        for folder, any_model in ((source, reported), (to, False)):
+            _copy_calibration(folder, made, vector, any_model)
         card = model_card(model.hparams, stock, metrics, statements, made)
         (made / "README.md").write_text(card, encoding="utf-8")
         to.mkdir(exist_ok=True)
@@ -142,6 +155,25 @@ def export(
     return metrics
 
 
+def _copy_calibration(folder, made, vector, any_model):
+    """Add a calibration of this model's plain cosines, if there is one.
+
+    One that does not say its model serves where `any_model` does.
+    """
+    path = folder / "calibration.json"
+    if not path.is_file() or (made / path.name).exists():
+        return
+    try:
+        found = read_plain(path, vector)
+    except BadInputError as error:
+        logger.warning("left out: %s", error)
+        return
+    if any_model or found.model:
+        shutil.copy(path, made)
+    else:
+        logger.warning("left out: %s may be of other weights", path)
+
+
 def _read_metrics(source):
     path = source / "metrics.json"
     refuse(
@@ -150,6 +182,11 @@ def _read_metrics(source):
         "Give the output folder of a finished train.py.",
     )
     metrics = json.loads(path.read_text(encoding="utf-8"))
+    refuse(
+        str(path),
+        [] if {"trials", "best_epoch"} <= set(metrics) else ["it is another's"],
+        "It is not what train.py wrote: train again.",
+    )
     metrics.pop("source", None)  # a path of this machine
     return metrics
 

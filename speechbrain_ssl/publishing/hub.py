@@ -155,7 +155,7 @@ def _card_problems(card, name):
         for key in ("library_name", "license", "tags")
         if not data.get(key)
     ]
-    if name not in card.read_text(encoding="utf-8"):
+    if f'"{name}"' not in card.read_text(encoding="utf-8"):
         problems.append(
             f"the commands of {card} load another name: export again with "
             f"--name {name} --force"
