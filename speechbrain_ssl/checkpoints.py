@@ -1,5 +1,6 @@
 """Checkpoints that are complete or absent; random states and time in them."""
 
+import logging
 import os
 import random
 import shutil
@@ -21,6 +22,8 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.manifest import checksum
+
+logger = logging.getLogger(__name__)
 
 
 class SafeCheckpointer(Checkpointer):
@@ -45,7 +48,10 @@ class SafeCheckpointer(Checkpointer):
     corpus: Optional[str] = None  # what is trained on, see `train_on`
 
     def train_on(self, utterances: Iterable[str]) -> None:
-        """Say what is trained on; checkpoints of anything else are refused.
+        """Say what is trained on; checkpoints of another corpus are refused.
+
+        One that lacks up to 1 % of the utterances is the same, with a
+        notice: damaged files may have been removed.
 
         Arguments
         ---------
@@ -55,16 +61,21 @@ class SafeCheckpointer(Checkpointer):
         Raises
         ------
         BadInputError
-            If the newest checkpoint was trained on others.
+            If the newest checkpoint was trained on another.
         """
         self.corpus = checksum(utterances)
         found = self.find_checkpoint()
         its = found and found.meta.get("corpus")
+        if its in (None, self.corpus):
+            return
+        problem = f"they are {self.corpus}; training began with {its}"
+        mine, before = (int(text.split()[0]) for text in (self.corpus, its))
+        near = 0.99 * before <= mine < before
+        if near:
+            logger.warning("some utterances are gone: %s", problem)
         refuse(
             "training utterances",
-            [f"they are {self.corpus}; training began with {its}"]
-            if its not in (None, self.corpus)
-            else [],
+            [] if near else [problem],
             f"{self.checkpoints_dir} has its checkpoints. Give the corpus of "
             "before, or another folder with --output_folder=DIR.",
         )

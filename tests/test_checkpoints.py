@@ -58,9 +58,20 @@ def test_checkpoints_of_another_corpus_are_refused(tmp_path):
     first.train_on(["a", "b", "c"])
     first.save_checkpoint(meta={"epoch": 1})
     saved(tmp_path, []).train_on(["c", "a", "b"])
-    for others in (["a", "b"], ["a", "b", "d"]):
+    for others in (["a", "b"], ["a", "b", "d"], ["a", "b", "c", "d"]):
         with pytest.raises(BadInputError, match="began with 3 utterances"):
             saved(tmp_path, []).train_on(others)
+
+
+def test_a_corpus_that_lost_a_few_utterances_is_the_same(tmp_path, caplog):
+    names = [f"u{number}" for number in range(200)]
+    first = saved(tmp_path, [])
+    first.train_on(names)
+    first.save_checkpoint(meta={"epoch": 1})
+    saved(tmp_path, []).train_on(names[2:])
+    assert "198 utterances" in caplog.text
+    with pytest.raises(BadInputError, match="they are 197 utterances"):
+        saved(tmp_path, []).train_on(names[3:])
 
 
 def test_without_a_number_of_trials_the_lowest_counts(tmp_path):

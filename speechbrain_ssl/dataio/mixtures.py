@@ -216,6 +216,7 @@ class MixtureSampler(EpochSampler):
 
     def _crops(self, code, generator):
         members = generator.permutation(self.rows_of[code])
+        members = members[: self.conditions]
         counts = np.bincount(
             np.arange(self.conditions) % len(members), minlength=len(members)
         )

@@ -1,5 +1,6 @@
 """Recordings named by files, a folder or a manifest."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -13,7 +14,11 @@ from speechbrain_ssl.dataio.manifest import read_manifest
 
 SUFFIXES = {f".{kind.lower()}" for kind in soundfile.available_formats()}
 SUFFIXES = (SUFFIXES | {".opus", ".oga", ".aif"}) - {".raw"}
+UNREAD = (".m4a", ".aac", ".mp4", ".wma", ".amr")
 AUDIO_ADVICE = "Repair or leave out these files."
+
+
+logger = logging.getLogger(__name__)
 
 
 class Recording(NamedTuple):
@@ -73,6 +78,14 @@ def find_recordings(
             for path in audio_below(first, SUFFIXES)
             if path.is_file()
         ]
+        others = [p for p in first.rglob("*") if p.suffix.lower() in UNREAD]
+        if others:
+            logger.warning(
+                "%d files that soundfile does not read are passed over, such "
+                "as %s: convert them",
+                len(others),
+                min(others),
+            )
     elif len(places) == 1 and first.suffix.lower() == ".csv":
         rows = read_manifest(first)
         found = list(_inside(rows, Path(data_folder or first.parent), first))

@@ -165,7 +165,9 @@ def training_rows(
         If too many files are faulty or no row is left.
     """
     items = [item for part in layout.training.values() for item in part]
-    checks = Checks(settings.sample_rate, samples=settings.check_samples)
+    # Joining reads the samples: faults are then named together, and skipped.
+    whole = settings.check_samples or settings.join_seconds > 0
+    checks = Checks(settings.sample_rate, samples=whole)
     audios = usable(items, checks, settings, of_trials=False)
     items = [item for item in items if item.path in audios]
     least = round(settings.join_seconds * settings.sample_rate)

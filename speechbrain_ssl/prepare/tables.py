@@ -189,7 +189,7 @@ def _inspected(
     measured = settings.amp_th > 0 and not settings.random_segment
     checks = Checks(
         settings.sample_rate,
-        settings.shortest_seconds,
+        0.0 if of_trials else settings.shortest_seconds,
         settings.check_samples,
         settings.seg_dur if measured and not of_trials else None,
     )
