@@ -8,7 +8,11 @@ from typing import NamedTuple, Optional
 
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_init_group,
+    if_main_process,
+    run_on_main,
+)
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ssl.checks import BadInputError, nearest, refuse
@@ -257,6 +261,9 @@ def claim_output_folder(run: Run, compare: bool = True) -> bool:
                 f"Change output_folder or raise number_of_{unit} to train more."
             )
             return False
+    changed = _differences(its["overrides"], mine["overrides"])
+    if changed and if_main_process():
+        print("goes on with other settings: " + "; ".join(changed))
     run_on_main(write_json, args=(mine, note))
     return True
 

@@ -112,7 +112,10 @@ def test_a_run_does_not_go_on_with_other_utterances(
     for _ in range(2):  # and stays refused
         assert train.main(given) == 2
         assert "training utterances" in capsys.readouterr().err
-    assert train.main(options(small_corpus, out, more[0])) == 0
+    again = options(small_corpus, out, more[0], "--level_range_db=4.0")
+    assert train.main(again) == 0
+    told = capsys.readouterr().out
+    assert "other settings: level_range_db is 4.0; its run had" in told
     assert json.loads((out / "metrics.json").read_text())["epochs"] == 3
 
 

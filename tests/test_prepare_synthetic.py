@@ -8,6 +8,7 @@ import soundfile
 
 from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.prepare import synthetic
+from speechbrain_ssl.prepare.corpus import is_synthetic
 from speechbrain_ssl.prepare.synthetic import make_synthetic_corpus
 
 SIZES = {"speakers": 24, "sessions": 2, "utterances": 2}
@@ -229,3 +230,11 @@ def test_sizes_that_are_too_small_or_no_numbers_are_errors(
     with pytest.raises(BadInputError, match=f"{name} is {value}"):
         make_synthetic_corpus(tmp_path / "c", **{name: value})
     assert not list(tmp_path.iterdir())
+
+
+def test_recordings_of_such_a_corpus_are_known(tmp_path):
+    folder = make_synthetic_corpus(tmp_path / "toy", 4, 2, 1)
+    wave = next((folder / "wav").rglob("*.wav"))
+    assert is_synthetic(wave) and not is_synthetic("a.wav")
+    (folder / "corpus.json").write_text('{"name": "another"}')
+    assert not is_synthetic(wave)

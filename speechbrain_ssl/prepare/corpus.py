@@ -1,5 +1,6 @@
 """The corpus of a run: the built-in one or any in VoxCeleb layout."""
 
+import json
 from pathlib import Path
 from typing import Optional, Union
 
@@ -10,6 +11,8 @@ from speechbrain_ssl.prepare.voxceleb import (
     prepare_voxceleb,
     voxceleb_preparation,
 )
+
+SIZES = {"version", "speakers", "sessions", "utterances", "seed"}
 
 
 def prepare_corpus(
@@ -102,4 +105,8 @@ def is_synthetic(recording: Union[str, Path]) -> bool:
     bool
     """
     above = Path(recording).absolute().parents
-    return len(above) > 3 and (above[3] / "corpus.json").is_file()
+    try:
+        found = json.loads((above[3] / "corpus.json").read_bytes())
+    except (IndexError, OSError, ValueError):
+        return False
+    return isinstance(found, dict) and SIZES <= set(found)
