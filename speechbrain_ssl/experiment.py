@@ -31,7 +31,12 @@ from speechbrain_ssl.evaluation.verification import (
     verify,
     without_scores,
 )
-from speechbrain_ssl.settings import Run, claim_output_folder, load
+from speechbrain_ssl.settings import (
+    Run,
+    claim_output_folder,
+    load,
+    note_complete,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +89,7 @@ def start(arguments: list[str], options: Optional[Any] = None) -> None:
     )
     if "runner" in run.hparams:
         run.hparams["runner"](run).run()
+        note_complete(run)
     else:
         train(run)
 
@@ -190,6 +196,7 @@ def train(run: Run) -> dict[str, Any]:
         "minutes": round(watch.minutes, 1),
     }
     _finish(folder, metrics, reports, test_trials, brain.past())
+    note_complete(run)
     print(f"after {metrics['minutes']} minutes")
     leave()
     return metrics

@@ -71,6 +71,7 @@ VERIFY_KEYS = (
     "bootstrap",
     "compare",
 )
+NOTE = "run.json"
 # Overrides with which a run is still the same.
 MAY_CHANGE = (
     "output_folder",
@@ -221,7 +222,7 @@ def claim_output_folder(run: Run, compare: bool = True) -> bool:
     """
     hparams = run.hparams
     folder = Path(hparams["output_folder"])
-    note = folder / "run.json"
+    note = folder / NOTE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -232,8 +233,7 @@ def claim_output_folder(run: Run, compare: bool = True) -> bool:
             [f"it cannot be written: {error}"],
             "Give another one with --output_folder=DIR.",
         )
-    mine = {"method": hparams["method"], "overrides": _overrides(run)}
-    its = mine
+    mine = its = _note(run)
     if note.is_file():
         its = {**mine, **json.loads(note.read_text(encoding="utf-8"))}
         problem = f"it holds a run of '{its['method']}'; this is "
@@ -264,8 +264,24 @@ def claim_output_folder(run: Run, compare: bool = True) -> bool:
     changed = _differences(its["overrides"], mine["overrides"])
     if changed and if_main_process():
         print("goes on with other settings: " + "; ".join(changed))
-    run_on_main(write_json, args=(mine, note))
+    run_on_main(write_json, args=(its, note))
     return True
+
+
+def note_complete(run: Run) -> None:
+    """Keep the overrides that a run was completed with, on one process.
+
+    Arguments
+    ---------
+    run : Run
+        The loaded run, complete.
+    """
+    write_json(_note(run), Path(run.hparams["output_folder"]) / NOTE)
+
+
+def _note(run):
+    """What tells a run from others of its folder."""
+    return {"method": run.hparams["method"], "overrides": _overrides(run)}
 
 
 def _overrides(run):

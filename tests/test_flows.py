@@ -116,6 +116,8 @@ def test_a_run_does_not_go_on_with_other_utterances(
     assert train.main(again) == 0
     told = capsys.readouterr().out
     assert "other settings: level_range_db is 4.0; its run had" in told
+    assert train.main(again) == 0
+    assert "already complete after 3 epochs" in capsys.readouterr().out
     assert json.loads((out / "metrics.json").read_text())["epochs"] == 3
 
 
