@@ -109,6 +109,11 @@ def export(
     )
     metrics = _read_metrics(source)
     model = Pretrained(source, average=average)
+    refuse(
+        str(source / "metrics.json"),
+        [] if {"trials", "best_epoch"} <= set(metrics) else ["it is another's"],
+        "It is not what train.py wrote: train again.",
+    )
     epochs = sorted(int(one.meta["epoch"]) for one in model.checkpoints)
     reported = epochs == [metrics["best_epoch"]]
     train = read_manifest(source / "manifests" / "train.csv")
@@ -182,11 +187,6 @@ def _read_metrics(source):
         "Give the output folder of a finished train.py.",
     )
     metrics = json.loads(path.read_text(encoding="utf-8"))
-    refuse(
-        str(path),
-        [] if {"trials", "best_epoch"} <= set(metrics) else ["it is another's"],
-        "It is not what train.py wrote: train again.",
-    )
     metrics.pop("source", None)  # a path of this machine
     return metrics
 
