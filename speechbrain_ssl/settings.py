@@ -240,7 +240,8 @@ def claim_output_folder(run: Run, compare: bool = True) -> bool:
         refuse(
             f"output_folder {folder}",
             [f"{problem}'{mine['method']}'"]
-            * (its["method"] != mine["method"]),
+            if its["method"] != mine["method"]
+            else [],
             "Give another one with --output_folder=DIR.",
         )
     metrics = folder / "metrics.json"

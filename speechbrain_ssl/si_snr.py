@@ -43,7 +43,8 @@ def si_snr_matrix(
         estimates = estimates - estimates.mean(-1, keepdim=True)
         sources = sources - sources.mean(-1, keepdim=True)
         # no matrix product: SpeechBrain lets GPUs round those to TF32
-        products = (estimates[:, :, None] * sources[:, None]).sum(-1)
+        products = estimates[:, :, None] * sources[:, None]  # (B, C, K, T)
+        products = products.sum(-1)
         energy = estimates.square().sum(-1)[:, :, None]
         reference = sources.square().sum(-1)[:, None, :] + EPSILON
         projected = products.square() / reference

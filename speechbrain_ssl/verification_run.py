@@ -67,11 +67,7 @@ from speechbrain_ssl.experiment import INTERFERENCE_SEED, leave, tested
 from speechbrain_ssl.prepare.voxceleb import prepare_voxceleb
 from speechbrain_ssl.pretrained import Model, load_model
 from speechbrain_ssl.settings import Run
-from speechbrain_ssl.verification_settings import (
-    check_calibration,
-    check_settings,
-    makers,
-)
+from speechbrain_ssl.verification_settings import check_settings, makers
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +111,6 @@ def verify_source(run: Run) -> dict[str, Any]:
     calibration = None
     if hparams["calibration"]:
         calibration = read_calibration(hparams["calibration"], made, look)
-        check_calibration(hparams, calibration)
     groups = _groups(hparams, trial_list, model.sample_rate)
     setting = _setting(hparams, model, cohort, device, folder / "embeddings")
     if not hparams["two_part"]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.evaluation.calibration import Calibration
 from speechbrain_ssl.evaluation.enrolment import ENROLMENTS
 from speechbrain_ssl.evaluation.normalisation import NORMS
 
@@ -90,21 +89,3 @@ def check_settings(hparams: dict) -> None:
     if (Path(hparams["output_folder"]) / "hyperparams.yaml").exists():
         problems.append("output_folder is a model's; its files would be lost")
     refuse("verify.yaml", problems, "Correct these values.")
-
-
-def check_calibration(hparams: dict, calibration: Calibration) -> None:
-    """Refuse a calibration whose measures this run cannot make.
-
-    Raises
-    ------
-    BadInputError
-        If it takes the cohort's mean and there is no cohort.
-    """
-    taken = any(name.startswith("cohort_mean") for name in calibration.names)
-    refuse(
-        f"calibration {hparams['calibration']}",
-        ["it takes cohort_mean, which needs a cohort"]
-        if taken and not hparams["cohort"]
-        else [],
-        "Add the --cohort that it was fitted with.",
-    )

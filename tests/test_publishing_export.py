@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +117,16 @@ def test_card_tells_the_figures_of_the_run(exported, runs):
     assert "speechbrain_ssl`" not in supervised
     assert "9 times the cosine, plus -2." in supervised
     assert "the EER in % is" not in supervised
+
+
+@pytest.mark.parametrize("separates", [False, True])
+def test_figures_are_of_the_slot_that_the_exported_model_has(separates):
+    loudest, best = {"eer": 0.21}, {"eer": 0.17}
+    rules = {"loudest": loudest, "best": best}
+    figures = {"eer": 0.17, "rule": "best", "rules": rules}
+    stock = SimpleNamespace(separates=separates)
+    found = card._figures({"trials": {"sir_0": figures}}, stock)
+    assert found == {"sir_0": loudest if separates else figures}
 
 
 def test_card_tells_what_a_training_began_with():

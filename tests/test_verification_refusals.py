@@ -1,6 +1,5 @@
 """What verify.py refuses, and what it does not leave behind."""
 
-import json
 import shutil
 
 import numpy as np
@@ -42,11 +41,6 @@ def test_a_calibration_serves_its_model_and_cohort_alone(
         given = source, tmp_path / "no", applied, *more
         assert run_verify(small_corpus, *given) == 2
         assert message in capsys.readouterr().err
-    content = json.loads(fitted.read_text())
-    content["setting"]["cohort"] = None  # as if fitted before it was kept
-    fitted.write_text(json.dumps(content))
-    assert run_verify(small_corpus, stock, tmp_path / "no", applied) == 2
-    assert "cohort_mean, which needs a cohort" in capsys.readouterr().err
 
 
 def test_a_cohort_of_trial_speakers_is_refused_or_told(

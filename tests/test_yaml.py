@@ -101,3 +101,15 @@ def test_real_corpora_are_prepared_unchanged(name, tmp_path):
     assert set(train["spk_id"]) | set(dev["spk_id"]) == set(listed)
     assert not set(train["spk_id"]) & set(dev["spk_id"])
     assert len(train) + len(dev) == len(listed)
+
+
+def test_warm_up_of_a_recipe_is_in_epochs():
+    """Where several processes share an epoch it has fewer steps."""
+    given = [
+        line.strip()
+        for path in (REPOSITORY / "recipes").glob("*/hparams/*.yaml")
+        for line in path.read_text().splitlines()
+        if line.strip().startswith("warmup:")
+    ]
+    assert len(given) >= 6
+    assert all("!ref <steps_per_epoch>" in line for line in given), given
