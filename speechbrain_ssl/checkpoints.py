@@ -5,10 +5,11 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterable
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
+import pandas as pd
 import torch
 from speechbrain.utils.checkpoints import (
     Checkpoint,
@@ -18,10 +19,14 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    if_main_process,
+    run_on_main,
+)
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.manifest import checksum
+from speechbrain_ssl.dataio.manifest import checksum, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -47,30 +52,33 @@ class SafeCheckpointer(Checkpointer):
 
     corpus: Optional[str] = None  # what is trained on, see `train_on`
 
-    def train_on(self, utterances: Iterable[str]) -> None:
+    def train_on(
+        self, rows: pd.DataFrame, before: Optional[Path] = None
+    ) -> None:
         """Say what is trained on; checkpoints of another corpus are refused.
 
-        One that lacks up to 1 % of the utterances is the same, with a
-        notice: damaged files may have been removed.
+        One that lacks up to 1 % of the utterances, and no speaker, is the
+        same, with a notice: damaged files may have been removed.
 
         Arguments
         ---------
-        utterances : iterable of str
-            Their names, in any order.
+        rows : pandas.DataFrame
+            With the columns ID and spk_id, in any order.
+        before : pathlib.Path, optional
+            Manifest that the run was trained on so far, if it exists.
 
         Raises
         ------
         BadInputError
             If the newest checkpoint was trained on another.
         """
-        self.corpus = checksum(utterances)
+        self.corpus = checksum(rows["ID"])
         found = self.find_checkpoint()
         its = found and found.meta.get("corpus")
         if its in (None, self.corpus):
             return
         problem = f"they are {self.corpus}; training began with {its}"
-        mine, before = (int(text.split()[0]) for text in (self.corpus, its))
-        near = 0.99 * before <= mine < before
+        near = _lacks_few(rows, before, most=int(its.split()[0]))
         if near:
             logger.warning("some utterances are gone: %s", problem)
         refuse(
@@ -122,6 +130,19 @@ class SafeCheckpointer(Checkpointer):
         """
         keys = list(importance_keys)
         super().save_and_keep_only(*args, importance_keys=keys, **kwargs)
+
+    def delete_checkpoints(self, **kwargs):
+        """Delete on the main process; see `Checkpointer.delete_checkpoints`.
+
+        The stock method lists the folder on every process: a node whose file
+        system is behind would take part in other deletions and wait for ever.
+
+        Arguments
+        ---------
+        **kwargs
+            As in SpeechBrain.
+        """
+        run_on_main(super().delete_checkpoints, kwargs=kwargs)
 
     def chosen(self) -> Optional[Checkpoint]:
         """The end of an epoch that stands for the run.
@@ -188,6 +209,16 @@ def _standard_error(eer, targets):
     """
     share = (eer * targets + 1) / (targets + 2)
     return (share * (1 - share) / (targets + 2)) ** 0.5
+
+
+def _lacks_few(rows, before, most):
+    """Whether rows are at least 99 % of a manifest's, of all its speakers."""
+    few = 0.99 * most <= len(rows) < most
+    if not few or before is None or not before.is_file():
+        return False
+    whole = read_manifest(before)
+    kept = set(rows["ID"]) <= set(whole["ID"])
+    return kept and set(rows["spk_id"]) == set(whole["spk_id"])
 
 
 def _complete(saved):

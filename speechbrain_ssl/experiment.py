@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,7 +18,7 @@ from speechbrain.utils.distributed import (
 
 from speechbrain_ssl.checkpoints import Stopwatch
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.files import write_json
+from speechbrain_ssl.dataio.files import BEFORE, as_before, write_json
 from speechbrain_ssl.dataio.manifest import RECORDING, read_manifest
 from speechbrain_ssl.dataio.pieces import pieces
 from speechbrain_ssl.dataio.scores import read_models
@@ -41,6 +42,7 @@ from speechbrain_ssl.settings import (
 logger = logging.getLogger(__name__)
 
 INTERFERENCE_SEED = 20210103  # one draw of interferers for every comparison
+KEPT = ("hyperparams.yaml", "manifests/*")  # of a run that is refused
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -82,16 +84,20 @@ def start(arguments: list[str], options: Optional[Any] = None) -> None:
         run = run._replace(options=options)
     if not claim_output_folder(run, compare=options is None):
         return
+    if "runner" in run.hparams:
+        _make_folder(run)
+        run.hparams["runner"](run).run()
+        note_complete(run)
+    else:
+        train(run)
+
+
+def _make_folder(run):
     sb.create_experiment_directory(
         experiment_directory=run.hparams["output_folder"],
         hyperparams_to_save=run.yaml,
         overrides=run.overrides,
     )
-    if "runner" in run.hparams:
-        run.hparams["runner"](run).run()
-        note_complete(run)
-    else:
-        train(run)
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -114,27 +120,18 @@ def train(run: Run) -> dict[str, Any]:
     """
     hparams, watch = run.hparams, Stopwatch()
     folder = Path(hparams["output_folder"])
-    manifests = folder / "manifests"
     print(
         f"{hparams['method']}: prepare the corpus, train "
         f"{hparams['number_of_epochs']} epochs, verify unseen speakers clean and "
         f"at {hparams['sirs_db']} dB; expect {hparams['expected_cost']}",
         flush=True,
     )
-    run_on_main(hparams["prepare"], kwargs={"save_folder": manifests})
-    rows = read_manifest(manifests / "train.csv")
-    dev = read_manifest(manifests / "dev.csv")
-    hparams["checkpointer"].train_on(rows["ID"])
-    test_trials = make_test_trials(hparams, manifests, dev)
-    shared = set(rows["spk_id"]) & set(test_trials.rows["spk_id"])
-    refuse(
-        "training and test speakers",
-        [
-            f"'{speaker}' is in train.csv and in the trials"
-            for speaker in sorted(shared)
-        ],
-        "Prepare the corpus with this trial list, or leave them out of one.",
-    )
+    trained = hparams["checkpointer"].find_checkpoint() and if_main_process()
+    with as_before(folder, KEPT) if trained else nullcontext():
+        ddp_barrier()
+        _make_folder(run)
+        rows, dev, test_trials = _prepare(hparams, folder)
+        ddp_barrier()  # all have read what was before
     valid_trials = make_valid_trials(hparams, dev, rows)
     sampler = hparams["batches"](
         rows=rows,
@@ -171,8 +168,9 @@ def train(run: Run) -> dict[str, Any]:
         brain.device,
     )
     brain.fit(hparams["epoch_counter"], loader)
-    if not if_main_process():
-        leave()
+    goes_on = if_main_process()
+    leave()  # nobody waits for the test, which may outlast the timeout
+    if not goes_on:
         return {}
     reports = {
         hparams["method"]: brain.report(test_trials, folder / "scores"),
@@ -198,8 +196,28 @@ def train(run: Run) -> dict[str, Any]:
     _finish(folder, metrics, reports, test_trials, brain.past())
     note_complete(run)
     print(f"after {metrics['minutes']} minutes")
-    leave()
     return metrics
+
+
+def _prepare(hparams, folder):
+    """Rows to train and to validate on and the test trials, all checked."""
+    manifests = folder / "manifests"
+    run_on_main(hparams["prepare"], kwargs={"save_folder": manifests})
+    rows = read_manifest(manifests / "train.csv")
+    dev = read_manifest(manifests / "dev.csv")
+    before = folder / BEFORE / "manifests" / "train.csv"
+    hparams["checkpointer"].train_on(rows, before)
+    test_trials = make_test_trials(hparams, manifests, dev)
+    shared = set(rows["spk_id"]) & set(test_trials.rows["spk_id"])
+    refuse(
+        "training and test speakers",
+        [
+            f"'{speaker}' is in train.csv and in the trials"
+            for speaker in sorted(shared)
+        ],
+        "Prepare the corpus with this trial list, or leave them out of one.",
+    )
+    return rows, dev, test_trials
 
 
 def leave():

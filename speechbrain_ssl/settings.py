@@ -78,6 +78,9 @@ MAY_CHANGE = (
     "number_of_epochs",
     "number_of_rounds",
     "workers",
+    "checkpoints_kept",
+    "expected_cost",
+    "tensorboard",
 )
 
 
@@ -297,5 +300,15 @@ def _differences(its, mine):
         f"{key} is {mine.get(key, 'as in the YAML')}; its run had "
         f"{its.get(key, 'that of the YAML')}"
         for key in {**its, **mine}
-        if its.get(key) != mine.get(key)
+        if not _same(its.get(key), mine.get(key))
     ]
+
+
+def _same(value, other):
+    """Whether two texts are equal or paths of one file or folder."""
+    if None in (value, other):
+        return value == other
+    return value == other or (
+        os.path.exists(value)
+        and os.path.realpath(value) == os.path.realpath(other)
+    )

@@ -2,12 +2,14 @@
 
 from inspect import signature
 
+import pandas as pd
 import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_ssl.checkpoints import SafeCheckpointer
 from speechbrain_ssl.checks import BadInputError
+from speechbrain_ssl.dataio.manifest import write_manifest
 
 
 def saved(folder, epochs):
@@ -16,6 +18,12 @@ def saved(folder, epochs):
     for number, meta in enumerate(epochs, start=1):
         checkpointer.save_checkpoint(meta={"epoch": number, **meta})
     return checkpointer
+
+
+def named(*names):
+    """Rows of one speaker."""
+    rows = pd.DataFrame({"ID": names, "wav": names, "spk_id": "s"})
+    return rows.assign(duration=1.0, start=0, stop=16000)
 
 
 @pytest.mark.parametrize(
@@ -55,23 +63,35 @@ def test_keys_of_one_save_do_not_weigh_on_the_next(tmp_path):
 
 def test_checkpoints_of_another_corpus_are_refused(tmp_path):
     first = saved(tmp_path, [])
-    first.train_on(["a", "b", "c"])
+    first.train_on(named("a", "b", "c"))
     first.save_checkpoint(meta={"epoch": 1})
-    saved(tmp_path, []).train_on(["c", "a", "b"])
-    for others in (["a", "b"], ["a", "b", "d"], ["a", "b", "c", "d"]):
+    saved(tmp_path, []).train_on(named("c", "a", "b"))
+    for others in ("ab", "abd", "abcd"):
         with pytest.raises(BadInputError, match="began with 3 utterances"):
-            saved(tmp_path, []).train_on(others)
+            saved(tmp_path, []).train_on(named(*others))
 
 
 def test_a_corpus_that_lost_a_few_utterances_is_the_same(tmp_path, caplog):
-    names = [f"u{number}" for number in range(200)]
+    rows = named(*(f"u{number}" for number in range(200)))
+    before = tmp_path / "train.csv"
+    write_manifest(rows, before)
     first = saved(tmp_path, [])
-    first.train_on(names)
+    first.train_on(rows)
     first.save_checkpoint(meta={"epoch": 1})
-    saved(tmp_path, []).train_on(names[2:])
+    saved(tmp_path, []).train_on(rows[2:], before)
     assert "198 utterances" in caplog.text
-    with pytest.raises(BadInputError, match="they are 197 utterances"):
-        saved(tmp_path, []).train_on(names[3:])
+    renamed = rows[2:].assign(ID=[*rows["ID"][3:], "new"])
+    one_speaker_less = rows.assign(spk_id=["s0", *["s"] * 199])[1:]
+    write_manifest(rows.assign(spk_id=["s0", *["s"] * 199]), tmp_path / "b.csv")
+    for others, csv in (
+        (rows[3:], before),
+        (renamed, before),
+        (one_speaker_less, tmp_path / "b.csv"),
+        (rows[2:], tmp_path / "absent.csv"),
+        (rows[2:], None),
+    ):
+        with pytest.raises(BadInputError, match="they are 19[789] utterances"):
+            saved(tmp_path, []).train_on(others, csv)
 
 
 def test_without_a_number_of_trials_the_lowest_counts(tmp_path):

@@ -83,8 +83,10 @@ def test_a_finished_run_says_so_and_changes_nothing(
     trained, small_corpus, capsys
 ):
     before = (trained / "metrics.json").stat().st_mtime_ns
-    assert train.main(options(small_corpus, trained)) == 0
-    assert "already complete after 2 epochs" in capsys.readouterr().out
+    spelt = small_corpus / ".." / small_corpus.name  # the same folder
+    for corpus in (small_corpus, spelt):
+        assert train.main(options(corpus, trained, "--workers=1")) == 0
+        assert "already complete after 2 epochs" in capsys.readouterr().out
     assert (trained / "metrics.json").stat().st_mtime_ns == before
 
 
@@ -109,9 +111,16 @@ def test_a_run_does_not_go_on_with_other_utterances(
     shutil.copytree(trained, out)
     more = ["--number_of_epochs=3", "--split_ratio=[50,50]"]
     given = options(small_corpus, out, *more)
+    kept = [
+        "hyperparams.yaml",
+        *(f"manifests/{n}.csv" for n in ("train", "dev")),
+    ]
+    before = [(out / name).read_bytes() for name in kept]
     for _ in range(2):  # and stays refused
         assert train.main(given) == 2
         assert "training utterances" in capsys.readouterr().err
+        assert [(out / name).read_bytes() for name in kept] == before
+    assert not list(out.glob(".before*"))
     again = options(small_corpus, out, more[0], "--level_range_db=4.0")
     assert train.main(again) == 0
     told = capsys.readouterr().out

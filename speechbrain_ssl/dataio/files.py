@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator
+import shutil
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -10,6 +11,7 @@ from typing import Any, Optional, Union
 from speechbrain_ssl.checks import refuse
 
 SUFFIXES = (".wav", ".flac")
+BEFORE = ".before"  # where `as_before` keeps files
 
 
 @contextmanager
@@ -49,6 +51,79 @@ def replaced_when_done(path: Union[str, Path]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def as_before(
+    folder: Union[str, Path], patterns: Sequence[str]
+) -> Iterator[None]:
+    """Files of a folder as they were, should the block raise.
+
+    They are copied to `.before` in it until the block ends; what a kill left
+    there is put back first.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        Where the files are.
+    patterns : sequence of str
+        As for `pathlib.Path.glob`; files that the block adds to them go.
+
+    Example
+    -------
+    >>> folder = Path(getfixture("tmpdir"))
+    >>> _ = (folder / "a.csv").write_text("old")
+    >>> try:
+    ...     with as_before(folder, ["*.csv"]):
+    ...         _ = (folder / "a.csv").write_text("new")
+    ...         raise ValueError
+    ... except ValueError:
+    ...     print((folder / "a.csv").read_text())
+    old
+    """
+    folder = Path(folder)
+    aside, partial = folder / BEFORE, folder / f"{BEFORE}.part"
+    _put_back(folder, patterns)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in _matching(folder, patterns):
+        copy = partial / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+    partial.rename(aside)
+    try:
+        yield
+    except BaseException:
+        _put_back(folder, patterns)
+        raise
+    _forget(aside)
+
+
+def _put_back(folder, patterns):
+    aside = folder / BEFORE
+    if not aside.is_dir():
+        return
+    for path in _matching(folder, patterns):
+        if not (aside / path.relative_to(folder)).exists():
+            path.unlink()
+    for copy in _matching(aside, patterns):
+        path = folder / copy.relative_to(aside)
+        with replaced_when_done(path) as temporary:
+            shutil.copy2(copy, temporary)
+    _forget(aside)
+
+
+def _forget(aside):
+    """Remove a folder that a kill must not leave with a part of its files."""
+    done = aside.with_name(f"{BEFORE}.part")
+    shutil.rmtree(done, ignore_errors=True)
+    aside.rename(done)
+    shutil.rmtree(done)
+
+
+def _matching(folder, patterns):
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def write_json(content: Any, path: Union[str, Path]) -> None:
