@@ -1,6 +1,7 @@
 """Positives from other recordings."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,28 @@ def test_half_of_each_group_of_views_is_the_neighbour(tmp_path):
         assert (both[number][:half] > 0).all()
         assert (both[number][half:] < 0).all()
     assert int(both["labels"]) == 7 and int(both["rows"]) == 0
+
+
+def test_a_table_of_files_that_are_gone_is_made_anew(monkeypatch):
+    rows = pd.DataFrame({"ID": list("abcdef"), "wav": list("abcdef")})
+    vectors = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    monkeypatch.setattr(
+        positives, "embed_starts", lambda _, mine, device: vectors[mine.index]
+    )
+    brain = SimpleNamespace(
+        step=3,
+        evaluated=None,
+        device="cpu",
+        sampler=SimpleNamespace(rows=rows, positives=None),
+    )
+    table = NeighbourPositives(1)
+    table.table = np.full((6, 1), 5, np.int32)
+    table.prepare(brain, 2)  # as it was loaded
+    assert (brain.sampler.positives == 5).all()
+    brain.sampler.rows = rows[:5]
+    table.prepare(brain, 2)
+    expected = slow_nearest(vectors[:5], np.arange(5), 1)
+    np.testing.assert_array_equal(brain.sampler.positives, expected)
 
 
 @pytest.mark.parametrize("method", ["dino", "ntxent"])

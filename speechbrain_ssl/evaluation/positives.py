@@ -83,8 +83,10 @@ class NeighbourPositives:
         """
         since = epoch - self.first_epoch
         due = self.neighbours and since >= 0 and since % self.every == 0
-        if due and brain.step == 0:  # within an epoch the table was loaded
-            rows = brain.sampler.rows
+        rows = brain.sampler.rows
+        # within an epoch the table was loaded; files may have gone since
+        stale = self.table is not None and len(self.table) != len(rows)
+        if (due and brain.step == 0) or stale:
             rank, processes = _place()
             mine = rows.iloc[rank::processes]
             vectors = embed_starts(brain.evaluated, mine, brain.device)
