@@ -250,7 +250,7 @@ def _results(metrics, trials):
     best = ", ".join(
         f"{condition} {100 * figures['rules']['best']['eer']:.2f}"
         for condition, figures in metrics["trials"].items()
-        if figures.get("rule") == "best"
+        if figures.get("rule") == "best" and "rules" in figures
     )
     if best:
         lines.append(BEST.format(best))
