@@ -15,13 +15,13 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from tqdm import tqdm
 
 from speechbrain_ssl.checks import BadInputError, refuse
+from speechbrain_ssl.dataio.manifest import SHORTEST
 from speechbrain_ssl.dataio.recordings import Recording, as_recording
 from speechbrain_ssl.evaluation.calibration import read_plain
 from speechbrain_ssl.evaluation.embed import as_direction, probe_wave
 
 logger = logging.getLogger(__name__)
 
-SHORTEST = 0.1  # seconds; ECAPA-TDNN needs a few frames
 STOCK_THRESHOLD = 0.25  # SpeechBrain's default
 
 

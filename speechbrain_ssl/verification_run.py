@@ -192,7 +192,8 @@ def _cohort(hparams, model: Model, trial_list) -> Optional[pd.DataFrame]:
     refuse(
         f"cohort {hparams['cohort']}",
         [problem] if shared and hparams["backend"] == "plda" else [],
-        "PLDA learns from their labels: give other speakers.",
+        "PLDA learns from their labels: give other speakers, or, where two "
+        "corpora have the same names, others in the cohort's spk_id.",
     )
     if shared:
         logger.warning("the cohort is not apart from the test: %s", problem)

@@ -105,6 +105,12 @@ def test_cremad_takes_the_sex_from_the_demographics(cremad):
     assert rows.at["1003_DFA_ANG_XX", "sex"] == ""
 
 
+def test_cremads_file_without_sound_is_left_out(cremad):
+    add(cremad / "AudioWAV" / "1076_MTI_SAD_XX.wav")
+    rows = prepared(prepare_cremad, cremad)
+    assert len(rows) == 60 and "1076_MTI_SAD_XX" not in rows.index
+
+
 def test_cremad_of_another_layout_is_refused(tmp_path):
     add(tmp_path / "1001_DFA_ANG_XX.wav")
     with pytest.raises(BadInputError, match="AudioWAV.*\n.*no .wav"):

@@ -166,5 +166,9 @@ def test_several_processes_find_the_same(tree, monkeypatch):
 def test_trials_may_be_shorter_than_a_training_crop(tree):
     """0.3 s each: none is left to train on, all are there to test."""
     assert "12 too short" in refused(tree, shortest_seconds=0.4)
-    out = prepare(tree, splits=["test"], shortest_seconds=0.4)
-    assert ids(out, "test")
+    whole = prepare(tree, name="whole", splits=["test"], shortest_seconds=0.4)
+    assert ids(whole, "test")
+    for name in ("id8/s/a.wav", "id9/s/a.wav"):  # one is in the trials
+        add(tree, name, tone(800))
+    told = refused(tree, splits=["test"], shortest_seconds=0.4)
+    assert "2 too short" in told and "at least 0.1 s" in told

@@ -12,6 +12,7 @@ from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import replaced_when_done
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
+SHORTEST = 0.1  # seconds, below which an encoder may lack frames
 RATES = 100  # files whose sample rate is looked up
 RECORDING = ["ID", "wav", "start", "stop", "spk_id"]  # what tells rows apart
 IDENTITIES = ("speaker", "session", "utterance")

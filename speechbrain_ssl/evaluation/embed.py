@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from speechbrain_ssl.checks import check_sizes, refuse
 from speechbrain_ssl.dataio.audio import fit_length, read_piece
+from speechbrain_ssl.dataio.manifest import SHORTEST
 from speechbrain_ssl.evaluation.interference import Interference
 from speechbrain_ssl.si_snr import si_snr_matrix
 
 RATE = 16000  # Hz
 MOST_SAMPLES = RATE * 60  # of one batch; bounds memory
 MOST_SECONDS = 20  # of an utterance, for `embed_starts`
-SHORTEST = 0.1  # seconds, below which an encoder may lack frames
 READERS = 4  # threads that read the next batch meanwhile
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Union
 
 import pandas as pd
+from speechbrain.utils.logger import get_logger
 
 from speechbrain_ssl.prepare.labelled import (
     deal_folds,
@@ -19,6 +20,8 @@ from speechbrain_ssl.prepare.labelled import (
     read_table,
     write_labelled,
 )
+
+logger = get_logger(__name__)
 
 EMOTIONS = {
     "ANG": "anger",
@@ -28,6 +31,7 @@ EMOTIONS = {
     "NEU": "neutral",
     "SAD": "sadness",
 }
+SILENT = ("1076_MTI_SAD_XX",)  # in the official release
 NAME = re.compile(rf"(\d{{4}})_([A-Z]{{3}})_({'|'.join(EMOTIONS)})_([A-Z]+)")
 
 
@@ -37,7 +41,7 @@ def prepare_cremad(
     sample_rate: int = 16000,
     seed: int = 1234,
 ) -> None:
-    """Write the manifest of all six classes.
+    """Write the manifest of all six classes, of files that have sound.
 
     The emotion is the one that was acted, from the name of the file:
     `AudioWAV/1001_DFA_ANG_XX.wav` is actor, sentence, emotion, intensity.
@@ -63,6 +67,9 @@ def prepare_cremad(
     for path, match in named_files(
         Path(data_folder) / "AudioWAV", NAME, example
     ):
+        if path.stem in SILENT:
+            logger.info("%s is left out: it has no sound.", path)
+            continue
         actor, text, emotion, intensity = match.groups()
         rows.append(
             {

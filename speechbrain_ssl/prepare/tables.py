@@ -10,7 +10,7 @@ import pandas as pd
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ssl.checks import refuse
-from speechbrain_ssl.dataio.manifest import COLUMNS
+from speechbrain_ssl.dataio.manifest import COLUMNS, SHORTEST
 from speechbrain_ssl.prepare.scan import (
     Audio,
     Checks,
@@ -189,7 +189,9 @@ def _inspected(
     measured = settings.amp_th > 0 and not settings.random_segment
     checks = Checks(
         settings.sample_rate,
-        0.0 if of_trials else settings.shortest_seconds,
+        min(SHORTEST, settings.shortest_seconds)
+        if of_trials
+        else settings.shortest_seconds,
         settings.check_samples,
         settings.seg_dur if measured and not of_trials else None,
     )
