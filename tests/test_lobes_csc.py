@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import small_ecapa
+from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import ISTFT, STFT
 from torch.nn import functional as F
 
@@ -10,7 +11,12 @@ from speechbrain_ssl.checks import BadInputError
 from speechbrain_ssl.lobes.aggregator import CrossConditionAggregator
 from speechbrain_ssl.lobes.csc import SeparativeECAPA, SeparativeEncoder
 from speechbrain_ssl.lobes.encoder import ViewEncoder
-from speechbrain_ssl.lobes.galr import GALRBlock, overlap_add, segment
+from speechbrain_ssl.lobes.galr import (
+    GALRBlock,
+    overlap_add,
+    segment,
+    sinusoids,
+)
 from speechbrain_ssl.lobes.spectra import waveforms
 
 
@@ -62,6 +68,74 @@ def test_block_reaches_every_segment():
     segments = torch.randn(1, 8, 6, 5, requires_grad=True)
     block(segments)[0, :, :, 0].sum().backward()
     assert (segments.grad.abs().sum((0, 1, 2)) > 0).all()
+
+
+def slow_block(block, segments):
+    """Along each segment, then along each compressed place in them."""
+    local = torch.empty_like(segments)
+    for b in range(len(segments)):
+        for s in range(segments.shape[-1]):
+            rows = segments[b, :, :, s].T[None]
+            rows, _ = block.local(rows, tuple(block.initial))
+            local[b, :, :, s] = block.local_out(rows[0]).T
+    segments = segments + block.local_norm(local)
+    short = block.to_global(segments.transpose(2, 3))  # (B, D, S, Q)
+    mixed = torch.empty_like(short)
+    for b in range(len(short)):
+        for q in range(short.shape[-1]):
+            rows = block.norm_in(short[b, :, :, q].T)[None]
+            rows = rows + sinusoids(rows)
+            heard, _ = block.attention(rows, rows, rows)
+            mixed[b, :, :, q] = block.norm_out(rows + heard)[0].T
+    mixed = block.from_global(mixed).transpose(2, 3)
+    return segments + block.global_norm(mixed)
+
+
+def test_a_block_equals_its_loops():
+    torch.manual_seed(0)
+    block = GALRBlock(8, 6, hidden=4, global_size=3, heads=2).eval()
+    torch.nn.init.normal_(block.initial)
+    segments = torch.randn(2, 8, 6, 5)
+    torch.testing.assert_close(
+        block(segments), slow_block(block, segments), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_waveforms_and_embeddings_have_one_order_of_slots():
+    encoder, waves = galr().eval(), torch.randn(2, 1000)
+    with torch.no_grad():
+        before = encoder(waves)
+        encoder.to_slots.bias[8:] += 1  # channels of the second slot
+        after = encoder(waves)
+    for one, other in zip(before, after):
+        assert torch.equal(one[:, 0], other[:, 0])
+        assert not torch.allclose(one[:, 1], other[:, 1], atol=1e-4)
+
+
+def test_estimates_are_aligned_with_the_mixture():
+    encoder, waves = galr().eval(), torch.randn(2, 1000)
+    with torch.no_grad():
+        for layer in (encoder.encoder, encoder.decoder):  # the sixth sample
+            layer.weight.zero_()[:2, 0, 5] = torch.tensor([1.0, -1.0])
+        encoder.to_mask.weight.zero_()
+        encoder.to_mask.bias.fill_(1.0)
+        estimates = encoder(waves).estimates
+    for slot in (0, 1):
+        torch.testing.assert_close(estimates[:, slot, 5::16], waves[:, 5::16])
+
+
+def test_the_network_hears_masked_bands_in_decibels():
+    encoder, heard = masked_ecapa().eval(), []
+    encoder.embedding_model.register_forward_pre_hook(
+        lambda _, given: heard.append(given[0])
+    )
+    waves, masks = torch.randn(1, 4000), torch.rand(1, 2, 26, 40)
+    encoder._masks = lambda features: masks
+    encoder(waves)
+    levels = 20 * masks[0].clamp(min=0.01).log10()
+    expected = Fbank(n_mels=40)(waves) + levels
+    expected = expected - expected.mean(1, keepdim=True)
+    torch.testing.assert_close(heard[0], expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("make", [galr, masked_ecapa])
@@ -239,3 +313,18 @@ def test_enrolment_of_equal_utterances_is_that_utterance():
     vector = F.normalize(torch.randn(8), dim=-1)
     enrolled = aggregator.enrol(vector.expand(3, 8))
     assert torch.allclose(enrolled, vector, atol=1e-5)
+
+
+def test_enrolment_attends_from_the_mean_over_all_utterances():
+    torch.manual_seed(0)
+    aggregator = CrossConditionAggregator(8, heads=2)
+    torch.nn.init.normal_(aggregator.to_value.weight)
+    cuts = F.normalize(torch.randn(3, 8), dim=-1)
+    query = aggregator.to_query(aggregator.norm_query(cuts.mean(0)))
+    keys = aggregator.to_key(aggregator.norm_key(cuts))
+    values, parts = aggregator.to_value(cuts), []
+    for part in (slice(0, 4), slice(4, 8)):
+        weights = (keys[:, part] @ query[part] / 2).softmax(0)
+        parts.append(weights @ values[:, part])
+    expected = F.normalize(torch.cat(parts), dim=-1)
+    torch.testing.assert_close(aggregator.enrol(cuts), expected)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import small_ecapa
+from torch import nn
 from torch.nn import functional as F
 
 from speechbrain_ssl.checks import BadInputError
@@ -143,3 +144,14 @@ def test_bad_sizes_and_policies_are_refused():
         DINOHead(6, prototypes=1)
     with pytest.raises(BadInputError, match="batch_norm is shared"):
         Teacher(small_encoder(), small_head(), batch_norm="shared")
+
+
+def test_the_default_head_is_that_of_the_paper():
+    torch.manual_seed(0)
+    layers = DINOHead(256, 16).layers
+    kinds = [type(layer) for layer in layers]
+    assert kinds == [nn.Linear, nn.GELU, nn.Linear, nn.GELU, nn.Linear]
+    assert [layer.out_features for layer in layers[::2]] == [2048, 2048, 256]
+    for layer in layers[::2]:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert not layer.bias.any()

@@ -117,6 +117,30 @@ def test_plans_depend_on_seed_epoch_and_batch_alone(rows):
     assert first.plan(2, 3) != sampler(rows, seed=8).plan(2, 3)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_a_batch_is_one_condition_after_the_other(rows, share):
+    plans = sampler(rows, single_talker_share=share).plan(1, 0)
+    members = [member for plan in plans for member in plan.identities]
+    for first in (0, 8, 16):  # what the aggregator counts on
+        assert sorted(members[first : first + 8]) == list(range(8))
+
+
+def test_other_identities_meet_in_another_epoch_and_round(rows):
+    plans = sampler(rows)
+    met = {
+        frozenset(row for plan in plans.plan(*place) for row in plan.rows)
+        for place in ((1, 0), (2, 0), (1, 4))  # 4 batches use all 32
+    }
+    assert len(met) == 3
+    assert plans.plan(1, 0)[0].seed != plans.plan(2, 0)[0].seed
+
+
+def test_levels_differ_in_both_directions(rows):
+    plans = [plan for b in range(4) for plan in sampler(rows).plan(1, b)]
+    gains = [plan.gains_db[1] for plan in plans if len(plan.rows) == 2]
+    assert -5 <= min(gains) < -3 and 3 < max(gains) <= 5
+
+
 def test_resuming_skips_the_batches_that_are_done(rows):
     whole, rest = sampler(rows), sampler(rows)
     rest.start_at(epoch=1, step=3)
@@ -201,6 +225,19 @@ def test_augmentation_changes_the_mixture_and_leaves_targets_clean(
     assert not torch.allclose(
         noisy["mixture"], noisy["sources"].sum(0), atol=1e-2
     )
+
+
+def test_talkers_are_reverberated_before_they_are_summed(rows, tmp_path):
+    response = np.array([0.0, 1.0, 0.5, 0.25])
+    soundfile.write(tmp_path / "a.wav", response, 16000, subtype="FLOAT")
+    augment = Augment(rir_folder=str(tmp_path), reverb_probability=1.0)
+    plan = sampler(rows).plan(1, 0)[-1]
+    item = MixtureDataset(rows, 2, 4000, augment)[plan]
+    expected = 0
+    for source in item["sources"]:
+        wet = np.convolve(source.numpy(), response)[1:4001]
+        expected = expected + wet * source.norm().item() / np.linalg.norm(wet)
+    np.testing.assert_allclose(item["mixture"], expected, atol=1e-5)
 
 
 def test_reverberation_equals_direct_convolution(tmp_path):

@@ -49,6 +49,14 @@ def test_epochs_differ_and_a_resumed_epoch_goes_on():
     assert list(sampler) != first
 
 
+def test_an_utterance_is_heard_anew_in_every_epoch():
+    plans, seeds = UtteranceSampler(rows_of(13), 4, seed=1), []
+    for epoch in (1, 2):
+        plans.start_at(epoch, 0)
+        seeds += [plan.seed for batch in plans for plan in batch]
+    assert len(set(seeds)) == len(seeds) == 24
+
+
 def test_processes_share_an_epoch_without_overlap():
     parts = [
         list(UtteranceSampler(rows_of(24), 4, 1, rank=rank, processes=2))
@@ -243,6 +251,25 @@ def test_each_view_is_augmented_in_its_own_way(ramp, tmp_path):
         ones.add("music" if rough else "room")
         assert not torch.equal(views[3], clean)
     assert ones == {"music", "room"}
+
+
+def test_kinds_of_augmentation_go_on_in_the_short_views(ramp, tmp_path):
+    (tmp_path / "n").mkdir()
+    noise = np.random.default_rng(0).normal(0, 1, 9999)
+    soundfile.write(tmp_path / "n" / "a.wav", noise, 16000)
+    augment = Augment(str(tmp_path / "n"), noise_probability=1.0)
+    dataset = ViewDataset(
+        ramp,
+        [0],
+        [0.3, 0.1],
+        [2, 4],
+        augment=augment,
+        augmentations=["clean"] * 2,
+    )
+    item = dataset[ViewPlan(0, (1, 1, 0, 0))]
+    views = [*item["views_0"], *item["views_1"]]
+    rough = [bool(view.diff().std() > 1e-4) for view in views]
+    assert rough == [False] * 2 + [True] * 4
 
 
 def test_unknown_augmentations_are_refused(ramp):

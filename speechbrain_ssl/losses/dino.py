@@ -43,7 +43,8 @@ class DINOLoss(nn.Module):
 
     Differs: Sinkhorn-Knopp (0 iterations, none, as in the paper by default)
     is that of Caron et al., NeurIPS 2020, arXiv:2006.09882, as in Oquab et
-    al. 2023, arXiv:2304.07193.
+    al. 2023, arXiv:2304.07193, but that samples are normalised once more,
+    before the first round.
 
     Arguments
     ---------
