@@ -256,14 +256,18 @@ def test_bad_audio_and_sources_are_named(
 def test_readme_python_runs(exported, waves, monkeypatch, capsys):
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     found = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    blocks = [block for block in found if "SpeakerModel" in block]
-    lines = [line for line in "".join(blocks).splitlines() if line]
-    assert len(blocks) == 1 and len(lines) == 4
+    ours, stock = (
+        block for block in found if "SpeakerModel" in block or "stock" in block
+    )
     monkeypatch.chdir(waves)
     (waves / "model").symlink_to(exported / "dino")
     (waves / "b.wav").symlink_to(waves / "a.wav")
-    exec(blocks[0], {})
+    exec(ours, {})
     assert "cosine=1.0" in capsys.readouterr().out.replace("0.99999", "1.0")
+    names = {}
+    exec(stock, names)
+    assert names["cosine"].item() == pytest.approx(1, abs=1e-4)
+    assert names["embedding"].shape[:2] == (1, 1)
 
 
 def test_weights_that_run_code_are_refused(exported, tmp_path, capsys):
