@@ -50,6 +50,15 @@ def test_det_names_each_system_with_its_eer(figures, tmp_path):
     assert labels_of(axes) == ["toy, EER 33.33 %", "perfect, EER 0.00 %"]
 
 
+def test_long_names_are_not_cut(figures, tmp_path):
+    widths = []
+    for name in ("m", "m" * 60, "m" * 90):
+        plot_det({name: SYSTEM}, tmp_path / "det.png")
+        header = (tmp_path / "det.png").read_bytes()[16:20]  # pixels
+        widths.append(int.from_bytes(header, "big"))
+    assert widths[0] < widths[1] < widths[2] - 200
+
+
 def test_det_axes_begin_at_five_percent_or_the_smallest_rate(figures, tmp_path):
     many = (np.arange(202.0), np.repeat([0, 1], [200, 2]))
     for number, (system, lowest) in enumerate(

@@ -383,5 +383,5 @@ def _figure(width: float, height: float) -> Optional[Any]:
 
 def _save(figure: Any, path: Union[str, Path]) -> bool:
     with replaced_when_done(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", bbox_inches="tight")
     return True
