@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from test_distributed import Views
 from test_losses_dino import slow_dino
-from torch import nn
 
 from speechbrain_ssl.brains.csc import CSCBrain
 from speechbrain_ssl.brains.dino import DINOBrain
@@ -21,17 +21,6 @@ from speechbrain_ssl.schedules import Linear
 
 class Modules(dict):
     __getattr__ = dict.__getitem__
-
-
-class Views(nn.Module):
-    """A linear encoder of groups of views."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(12, 6)
-
-    def forward(self, *groups):
-        return torch.cat([self.layer(group) for group in groups], 1)
 
 
 def brain_of(kind, step, monkeypatch, **hparams):
