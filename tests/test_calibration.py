@@ -193,7 +193,7 @@ def test_metadata_of_utterances_or_speakers_is_joined(tmp_path):
 
 def test_the_aggregator_makes_models_of_several_cuts():
     torch.manual_seed(0)
-    aggregator = CrossConditionAggregator(8, heads=2)
+    aggregator = CrossConditionAggregator(8, heads=2, aggregation="value_map")
     table = Embeddings(
         DRAW.normal(size=(5, 1, 8)).astype(np.float32), np.ones((5, 1))
     )

@@ -228,7 +228,7 @@ def test_wrong_sizes_are_refused_together():
         SeparativeEncoder(window=31, channels=10, heads=4)
 
 
-def slow_vectors(aggregator, embeddings, identities):
+def slow_vectors(aggregator, embeddings, identities, value_map):
     """Attention of every slot over every identity, one pair at a time."""
     slots, width = embeddings.shape
     heads, size = aggregator.heads, width // aggregator.heads
@@ -254,34 +254,55 @@ def slow_vectors(aggregator, embeddings, identities):
                         for j in keys
                     ]
                 ).softmax(0)
-                values = [
-                    aggregator.to_value(embeddings[j])[part] for j in keys
-                ]
+                values = [embeddings[j] @ value_map.T for j in keys]
+                values = [value[part] for value in values]
                 parts.append(sum(s * v for s, v in zip(scores, values)))
             columns.append(F.normalize(torch.cat(parts), dim=-1))
         rows.append(torch.stack(columns))
     return torch.stack(rows)
 
 
-def test_attention_equals_the_slow_double_loop_with_gradient():
+@pytest.mark.parametrize("aggregation", ["attention", "value_map"])
+def test_attention_equals_the_slow_double_loop_with_gradient(aggregation):
     torch.manual_seed(2)
-    aggregator = CrossConditionAggregator(8, heads=2)
-    torch.nn.init.normal_(aggregator.to_value.weight)
+    aggregator = CrossConditionAggregator(8, heads=2, aggregation=aggregation)
+    value_map = torch.eye(8)
+    torch.nn.init.normal_(aggregator.to_query.weight)
+    if aggregation == "value_map":
+        assert torch.equal(aggregator.to_value.weight, value_map)
+        value_map = torch.nn.init.normal_(aggregator.to_value.weight)
     embeddings = F.normalize(torch.randn(9, 8), dim=-1).requires_grad_()
     identities = torch.randperm(9) % 3
     weights = torch.randn(9, 3, 8)
     vectors = aggregator(embeddings, identities, conditions=3)
-    oracle = slow_vectors(aggregator, embeddings, identities)
+    oracle = slow_vectors(aggregator, embeddings, identities, value_map)
     (gradient,) = torch.autograd.grad((vectors * weights).sum(), embeddings)
     (expected,) = torch.autograd.grad((oracle * weights).sum(), embeddings)
     assert torch.allclose(vectors, oracle, atol=1e-5)
     assert torch.allclose(gradient, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("aggregation", ["attention", "mean"])
+def test_attention_starts_as_the_mean_and_learns_its_weights():
+    embeddings = F.normalize(torch.randn(6, 8), dim=-1)
+    identities = torch.tensor([0, 1, 0, 1, 0, 1])
+    attention = CrossConditionAggregator(8, heads=2)
+    mean = CrossConditionAggregator(8, heads=2, aggregation="mean")
+    vectors = attention(embeddings, identities, conditions=3)
+    assert torch.allclose(vectors, mean(embeddings, identities, 3), atol=1e-6)
+    single = attention.enrol(embeddings)
+    assert torch.allclose(single, mean.enrol(embeddings), atol=1e-6)
+    (vectors * torch.randn(6, 2, 8)).sum().backward()
+    assert attention.to_query.weight.grad.abs().max() > 1e-4
+    names = dict(attention.named_parameters())
+    assert not [name for name in names if "value" in name]
+
+
+@pytest.mark.parametrize("aggregation", ["attention", "value_map", "mean"])
 def test_a_slots_own_value_never_reaches_its_vector(aggregation):
     torch.manual_seed(3)
     aggregator = CrossConditionAggregator(8, heads=2, aggregation=aggregation)
+    if aggregation == "attention":
+        torch.nn.init.normal_(aggregator.to_query.weight)
     identities = torch.tensor([0, 1, 0, 1, 0, 1])
     embeddings = torch.randn(6, 8)
     queries = torch.randn(6, 8)
@@ -317,7 +338,7 @@ def test_enrolment_of_equal_utterances_is_that_utterance():
 
 def test_enrolment_attends_from_the_mean_over_all_utterances():
     torch.manual_seed(0)
-    aggregator = CrossConditionAggregator(8, heads=2)
+    aggregator = CrossConditionAggregator(8, heads=2, aggregation="value_map")
     torch.nn.init.normal_(aggregator.to_value.weight)
     cuts = F.normalize(torch.randn(3, 8), dim=-1)
     query = aggregator.to_query(aggregator.norm_query(cuts.mean(0)))

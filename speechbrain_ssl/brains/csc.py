@@ -55,7 +55,8 @@ class CSCBrain(AAMBrain):
             f"Set --inventory_size={count}.",
         )
         aggregation = getattr(self.hparams.aggregator, "aggregation", None)
-        if aggregation == "attention" and self.hparams.conditions == 2:
+        learned = aggregation in ("attention", "value_map")
+        if learned and self.hparams.conditions == 2:
             logger.warning(
                 "conditions is 2: attention over the one other condition has "
                 "no choice, its queries and keys are not trained; use 3 or 4"

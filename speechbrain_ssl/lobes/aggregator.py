@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from speechbrain_ssl.checks import check_sizes
 
+AGGREGATIONS = ("attention", "value_map", "mean")
+
 
 class CrossConditionAggregator(nn.Module):
     """Global speaker vectors by attention over the other conditions.
@@ -22,11 +24,15 @@ class CrossConditionAggregator(nn.Module):
 
     Source: Wang et al. 2021, arXiv:2103.00816 (abstract).
 
-    Differs: head count, layer norm on queries and keys, values that start as
-    the identity map, and the exclusion of the own condition are ours.
-    `aggregation="mean"` replaces the attention by the mean of the same keys
-    (an ablation); the loss is then a leave-one-out centroid softmax, as in the
-    generalised end-to-end family (Wan et al. 2018, arXiv:1710.10467).
+    Differs: head count, layer norm on queries and keys, and the exclusion of
+    the own condition are ours. So is that attention learns weights alone: its
+    values are the embeddings themselves, so that what the loss compares is
+    what is scored, and its queries start at zero, so that it starts as the
+    mean. `aggregation="value_map"` is the usual layer: queries that start at
+    random, values through a learned map that starts as the identity.
+    `aggregation="mean"` is the mean of the same keys; the loss is then a
+    leave-one-out centroid softmax, as in the generalised end-to-end family
+    (Wan et al. 2018, arXiv:1710.10467).
 
     Arguments
     ---------
@@ -35,7 +41,7 @@ class CrossConditionAggregator(nn.Module):
     heads : int
         Attention heads.
     aggregation : str
-        `attention` or `mean`.
+        `attention`, `value_map` or `mean`.
 
     Raises
     ------
@@ -62,18 +68,22 @@ class CrossConditionAggregator(nn.Module):
                 f"a multiple of heads ({heads})",
             ),
             aggregation=(
-                aggregation in ("attention", "mean"),
+                aggregation in AGGREGATIONS,
                 aggregation,
-                "attention or mean",
+                "attention, value_map or mean",
             ),
         )
         self.heads = heads
         self.aggregation = aggregation
-        if aggregation == "attention":
+        self.to_value = nn.Identity()
+        if aggregation != "mean":
             self.norm_query = nn.LayerNorm(embedding_dim)
             self.norm_key = nn.LayerNorm(embedding_dim)
             self.to_query = nn.Linear(embedding_dim, embedding_dim, bias=False)
             self.to_key = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        if aggregation == "attention":
+            nn.init.zeros_(self.to_query.weight)
+        if aggregation == "value_map":
             self.to_value = nn.Linear(embedding_dim, embedding_dim, bias=False)
             nn.init.eye_(self.to_value.weight)
 
@@ -119,7 +129,7 @@ class CrossConditionAggregator(nn.Module):
         same = number[:, None, None] == rounds.expand_as(own)  # (N, P, R)
         keys = embeddings[order]  # (P * R, D)
         weights = self._weights(embeddings, keys, same)  # (J, N, P, R)
-        values = keys if self.aggregation == "mean" else self.to_value(keys)
+        values = self.to_value(keys)
         values = values.reshape(*own.shape, self.heads, -1)  # (P, R, J, d)
         vectors = torch.einsum("jnpr,prjd->npjd", weights, values)
         return F.normalize(vectors.flatten(2), dim=-1)
