@@ -62,7 +62,7 @@ class Training(NamedTuple):
     model: Path  # what is verified
     verified: list[str]  # further options of that
     start: Optional[Path]  # another run's folder, exported first
-    ablation: bool  # of fewer seeds than others, not in the pictures
+    ablation: bool  # named so or of fewer seeds than others, not in pictures
 
     @property
     def finished(self) -> Optional[dict]:
@@ -117,7 +117,7 @@ def _training(settings, how, method, corpus, seed, overrides):
         trained / how.get("model", ""),
         [f"--{key}={value}" for key, value in how.get("verify", {}).items()],
         start,
-        how.get("seeds", 1) < most,
+        how.get("ablation", how.get("seeds", 1) < most),
     )
 
 

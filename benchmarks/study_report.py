@@ -130,19 +130,22 @@ def _cell(runs, corpus, condition):
 
 
 def report(settings: dict, grid: list) -> None:
-    """Write study.json, study.md, levels.png and det.png."""
+    """Write study.json, study.md and, of what is no ablation, pictures."""
     out = Path(settings["output_folder"])
     study = collect(settings, grid)
     write_json(study, out / "study.json")
     with replaced_when_done(out / "study.md") as temporary:
         temporary.write_text(tables(study) + "\n", encoding="utf-8")
-    plot_lines(
-        _levels(study),
-        out / "levels.png",
-        "interfering talker (signal-to-interference ratio)",
-        "EER (%)",
-    )
-    plot_det(_detections(settings, grid), out / "det.png")
+    levels, systems = _levels(study), _detections(settings, grid)
+    if levels:  # not before the first method that is no ablation
+        plot_lines(
+            levels,
+            out / "levels.png",
+            "interfering talker (signal-to-interference ratio)",
+            "EER (%)",
+        )
+    if systems:
+        plot_det(systems, out / "det.png")
 
 
 def _levels(study):
@@ -204,7 +207,8 @@ def publish(out: Path, repository: Path) -> None:
     """Copy the report into docs/ and the tables into the pages."""
     docs = repository / "docs"
     for name in ("study.json", "levels.png", "det.png"):
-        shutil.copyfile(out / name, docs / name)
+        if (out / name).is_file():
+            shutil.copyfile(out / name, docs / name)
     study = json.loads((out / "study.json").read_text(encoding="utf-8"))
     for page in (repository / "README.md", docs / "study.md"):
         text = with_tables(page.read_text(encoding="utf-8"), study)

@@ -52,7 +52,9 @@ def test_pictures_show_the_methods_of_most_seeds(settings):
     assert {"CSC", "AAM"} <= shown < {t.method for t in grid}
     for how in settings["methods"].values():
         how.pop("seeds", None)
-    assert not any(t.ablation for t in study.trainings(settings))
+    named = {n for n, how in settings["methods"].items() if "ablation" in how}
+    grid = study.trainings(settings)
+    assert named and {t.method for t in grid if t.ablation} == named
 
 
 def test_finished_runs_are_skipped_and_changed_ones_refused(tmp_path):
@@ -155,6 +157,24 @@ def test_tables_give_means_spreads_and_intervals():
         "|---|---|---|---|",
         "| one | A | 6.5 ± 2.1 (5.5–8.5) | 20.0 ± 0.0 (18.0–22.0) |",
     ]
+
+
+def test_a_study_that_has_ablations_alone_so_far_reports_them(
+    settings, monkeypatch, tmp_path
+):
+    settings["output_folder"] = str(tmp_path)
+    grid = [t for t in study.trainings(settings) if t.ablation]
+    corpora = ["libri_mini", "emodb"]
+    trials = {corpus: {"clean": figures(5.0, 4.0, 6.0)} for corpus in corpora}
+    run = {"method": "X", "trained_on": "emodb", "minutes": 7.0}
+    runs = [{**run, "ablation": True, "trials": trials}]
+    found = {"corpora": corpora, "runs": runs}
+    monkeypatch.setattr(study_report, "collect", lambda *_: found)
+    study_report.report(settings, grid)
+    assert (
+        "| emodb | X | 5.0 (4.0–6.0) |" in (tmp_path / "study.md").read_text()
+    )
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_a_page_may_show_the_methods_with_every_seed_alone():
