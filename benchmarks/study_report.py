@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from speechbrain_ssl.checks import refuse
 from speechbrain_ssl.dataio.files import replaced_when_done, write_json
 from speechbrain_ssl.dataio.scores import read_scores
 from speechbrain_ssl.dataio.trials import read_trials
@@ -204,11 +205,20 @@ def with_tables(text: str, study: dict[str, Any]) -> str:
 
 
 def publish(out: Path, repository: Path) -> None:
-    """Copy the report into docs/ and the tables into the pages."""
+    """Copy the report into docs/ and the tables into the pages.
+
+    Raises BadInputError where a file of the report is missing; the pages are
+    as they were then.
+    """
     docs = repository / "docs"
-    for name in ("study.json", "levels.png", "det.png"):
-        if (out / name).is_file():
-            shutil.copyfile(out / name, docs / name)
+    names = "study.json", "levels.png", "det.png"
+    refuse(
+        "the study to publish",
+        [f"no {out / name}" for name in names if not (out / name).is_file()],
+        "Of ablations alone no picture is drawn: finish another method.",
+    )
+    for name in names:
+        shutil.copyfile(out / name, docs / name)
     study = json.loads((out / "study.json").read_text(encoding="utf-8"))
     for page in (repository / "README.md", docs / "study.md"):
         text = with_tables(page.read_text(encoding="utf-8"), study)

@@ -1,7 +1,8 @@
 """Messages and checks for input that a user can get wrong."""
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 SHOWN = 3  # examples named in a message; the rest is counted
 
@@ -63,6 +64,41 @@ def refuse(what: str, problems: Iterable[str], advice: str) -> None:
     problems = list(problems)
     if problems:
         raise BadInputError(f"{what}: {summarise(problems)}\n{advice}")
+
+
+def misfits(
+    weights: Mapping[str, Any], network: Mapping[str, Any]
+) -> list[str]:
+    """What saved weights lack, have too much or have of another shape.
+
+    Arguments
+    ---------
+    weights, network : dict
+        `state_dict` of a file and of the network it is for.
+
+    Returns
+    -------
+    list of str
+        For `refuse`; empty where they fit.
+
+    Example
+    -------
+    >>> import torch
+    >>> misfits({}, torch.nn.Linear(2, 3, bias=False).state_dict())
+    ['weight is not among them; this network has the shape (3, 2)']
+    """
+    problems = []
+    for name in sorted({*weights, *network}):
+        theirs, ours = (
+            f"has the shape {tuple(state[name].shape)}" if name in state else ""
+            for state in (weights, network)
+        )
+        if theirs != ours:
+            problems.append(
+                f"{name} {theirs or 'is not among them'}; this network "
+                f"{ours or 'has no such parameter'}"
+            )
+    return problems
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

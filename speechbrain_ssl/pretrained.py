@@ -12,7 +12,7 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.utils.checkpoints import average_checkpoints
 from torch import nn
 
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import misfits, refuse
 from speechbrain_ssl.lobes.encoder import normalised_features
 
 
@@ -94,8 +94,8 @@ class Pretrained:
             else advice,
         )
         self.device = device
-        self.encoder = self.module(evaluated)
         self.folder = folder
+        self.encoder = self.module(evaluated)
 
     def module(self, name: str) -> nn.Module:
         """Module of the YAML with its saved weights, on the device.
@@ -104,9 +104,21 @@ class Pretrained:
         ---------
         name : str
             Its key among the recoverables.
+
+        Raises
+        ------
+        BadInputError
+            If the weights are of another network than the YAML has.
         """
-        module = self.hparams[name]
-        module.load_state_dict(self.weights(name))
+        module, weights = self.hparams[name], self.weights(name)
+        refuse(
+            f"{name} of {self.checkpoints[0].path}",
+            misfits(weights, module.state_dict()),
+            f"Correct {self.folder}/hyperparams.yaml: it has to describe the "
+            "network that was trained. CSC trained before the attention over "
+            "embeddings themselves needs 'aggregation: value_map'.",
+        )
+        module.load_state_dict(weights)
         return module.eval().to(self.device)
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:

@@ -125,6 +125,18 @@ def test_a_training_folder_that_moved_has_its_own_checkpoints(runs, tmp_path):
         Pretrained(moved)
 
 
+def test_weights_of_another_network_are_refused(runs, tmp_path):
+    run = copytree(runs / "csc", tmp_path / "run")
+    yaml = run / "hyperparams.yaml"
+    text = yaml.read_text()
+    other = text.replace("aggregation: attention", "aggregation: value_map")
+    assert other != text
+    yaml.write_text(other)
+    told = r"aggregator of .*is not among them; this network has the shape"
+    with pytest.raises(BadInputError, match=f"(?s){told}.*hyperparams.yaml"):
+        load_model(str(run), "cpu", trust=False)
+
+
 def test_score_prints_what_the_model_has(exported, waves, capsys):
     pair = [str(waves / "a.wav"), str(waves / "deep" / "b.flac")]
     model = SpeakerModel(exported / "aam_supcon", "cpu")

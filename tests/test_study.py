@@ -175,6 +175,11 @@ def test_a_study_that_has_ablations_alone_so_far_reports_them(
         "| emodb | X | 5.0 (4.0–6.0) |" in (tmp_path / "study.md").read_text()
     )
     assert not list(tmp_path.glob("*.png"))
+    docs = tmp_path / "repository" / "docs"
+    docs.mkdir(parents=True)
+    with pytest.raises(BadInputError, match="no .*levels.png"):
+        study_report.publish(tmp_path, docs.parent)
+    assert not list(docs.iterdir())
 
 
 def test_a_page_may_show_the_methods_with_every_seed_alone():

@@ -5,7 +5,7 @@ from typing import Union
 
 import torch
 
-from speechbrain_ssl.checks import refuse
+from speechbrain_ssl.checks import misfits, refuse
 
 
 def start_from(model: torch.nn.Module, path: Union[str, Path]) -> None:
@@ -30,17 +30,9 @@ def start_from(model: torch.nn.Module, path: Union[str, Path]) -> None:
         "Give DIR/embedding_model.ckpt of 'speechbrain-ssl export RUN --to DIR'.",
     )
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    ours = {name: tuple(v.shape) for name, v in model.state_dict().items()}
-    theirs = {name: tuple(v.shape) for name, v in weights.items()}
-    names = sorted(set(ours) | set(theirs))
     refuse(
         f"embedding_weights {path}",
-        [
-            f"{name} has the shape {theirs.get(name)}; this network has "
-            f"{ours.get(name)}"
-            for name in names
-            if ours.get(name) != theirs.get(name)
-        ],
+        misfits(weights, model.state_dict()),
         "Give the same embedding_model as in the run the weights are from.",
     )
     model.load_state_dict(weights)
