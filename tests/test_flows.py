@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -213,13 +214,21 @@ def test_a_classifier_without_weight_is_not_made(trained):
     assert "aam" not in json.loads((trained / "history.json").read_text())[0]
 
 
-def test_time_domain_encoder_trains_from_its_yaml(small_corpus, tmp_path):
-    given = options(small_corpus, tmp_path / "run", "--number_of_epochs=1")
+def test_time_domain_encoder_and_classifier_of_recordings_train(
+    small_corpus, tmp_path
+):
+    more = ["--number_of_epochs=1", "--aam_weight=0.5"]
+    given = options(small_corpus, tmp_path / "run", *more)
     given = [a for a in given[1:] if a.split("=")[0] not in ONLY_ECAPA]
     yaml = str(REPOSITORY / "hparams" / "csc_galr.yaml")
     assert train.main([yaml, *given]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["method"] == "csc_galr"
+    # Without labels every recording is a class.
+    recordings = pd.read_csv(tmp_path / "run" / "manifests" / "train.csv")
+    assert recordings["spk_id"].nunique() < len(recordings)
+    rows = newest_weights(tmp_path / "run", "aam")["weight"]
+    assert len(rows) == len(recordings)
 
 
 def test_output_folder_of_another_method_is_refused(

@@ -19,13 +19,16 @@ class CSCBrain(AAMBrain):
     3. Slots that hold a talker are gathered with their identities.
     4. The aggregator gives the global vector of every identity as each slot
        sees it, and the slot has to pick its own (`contrastive`).
-    5. With labels and a weight for it, a margin softmax over the training
-       speakers classifies the slot as well (`aam`).
+    5. With a weight for it, a margin softmax over the training identities
+       (speakers, or without labels recordings) classifies the slot as well
+       (`aam`).
 
     Source: Wang et al. 2021, arXiv:2103.00816; see the losses and lobes of
     the same name for what is the paper's and what is ours.
 
-    Differs: the fifth is ours; Wavesplit (arXiv:2002.08933) has such a term.
+    Differs: the fifth is ours; Wavesplit (arXiv:2002.08933) has such a term,
+    and classes that are single recordings are those of exemplar training
+    (Dosovitskiy et al. 2014, arXiv:1406.6909).
     """
 
     MODULES_NEEDED = ("encoder", "aggregator", "contrastive")
