@@ -95,11 +95,11 @@ def test_a_finished_run_is_not_taken_for_one_of_other_settings(
     trained, small_corpus, capsys
 ):
     before = (trained / "metrics.json").stat().st_mtime_ns
-    given = options(small_corpus, trained, "--conditions=3", "--workers=1")
+    given = options(small_corpus, trained, "--conditions=4", "--workers=1")
     given = [a for a in given if a.split("=")[0] != "--identities_per_batch"]
     assert train.main(given) == 2
     told = capsys.readouterr().err
-    assert "conditions is 3; its run had that of the YAML" in told
+    assert "conditions is 4; its run had that of the YAML" in told
     assert "identities_per_batch is as in the YAML; its run had" in told
     assert "workers" not in told and "--output_folder=DIR" in told
     assert (trained / "metrics.json").stat().st_mtime_ns == before
@@ -196,7 +196,7 @@ def test_every_ablation_is_reached_by_overrides(small_corpus, tmp_path):
         "--contrast_set=inventory",
         "--inventory_size=9",
         "--aggregation=mean",
-        "--conditions=3",
+        "--conditions=2",
         "--contrastive_weight=0.5",
         "--separation_weight=0",
         "--aam_weight=0.25",
