@@ -360,7 +360,7 @@ def test_a_gated_run_trains_on_what_is_kept_and_resumes(
 def test_gate_values_out_of_range_are_refused(chain, tmp_path, capsys):
     assert train.main(round_of(chain, tmp_path, "--correct_above=2")) == 2
     assert "correct_above is 2; it must be 0 to 1" in capsys.readouterr().err
-    with pytest.raises(BadInputError, match="left, a step needs"):
+    with pytest.raises(BadInputError, match="of which 3 are left"):
         from speechbrain_ssl.dataio.views import UtteranceSampler
 
         rows = read_manifest(chain / "round_1" / "train.csv")

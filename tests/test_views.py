@@ -201,13 +201,23 @@ def test_a_speaker_takes_its_utterances_in_turn():
 
 def test_kept_rows_stay_with_their_speaker():
     rows = rows_of(8).assign(spk_id=list("abababab"))
-    sampler = BalancedSampler(rows, 2, 1)
+    sampler = BalancedSampler(rows, 2, 1, 2)
     assert [own.tolist() for own in sampler.rows_of] == [
         [0, 2, 4, 6],
         [1, 3, 5, 7],
     ]
     sampler.keep(np.array([1, 2, 5, 6, 7]))
     assert [own.tolist() for own in sampler.rows_of] == [[2, 6], [1, 5, 7]]
+
+
+def test_a_balanced_batch_may_be_larger_than_the_corpus():
+    rows = rows_of(6).assign(spk_id=list("aabbcc"))
+    sampler = BalancedSampler(rows, 12, 1, 4)
+    (batch,) = sampler
+    assert sorted(plan.row for plan in batch) == sorted([*range(6)] * 2)
+    assert len({plan.seed for plan in batch}) == 12  # other crops and noise
+    with pytest.raises(BadInputError, match="needs 12 utterances"):
+        BalancedSampler(rows, 12, 1)
 
 
 def test_balanced_batches_that_cannot_be_filled_are_refused():

@@ -33,8 +33,8 @@ class BalancedSampler(UtteranceSampler):
     Raises
     ------
     BadInputError
-        If the corpus has fewer speakers or utterances than the processes need
-        at a step, or K does not divide the batch.
+        If the corpus has fewer speakers (with K of 1: utterances) than the
+        processes need at a step, or K does not divide the batch.
 
     Example
     -------
@@ -55,9 +55,6 @@ class BalancedSampler(UtteranceSampler):
         rank: int = 0,
         processes: int = 1,
     ):
-        super().__init__(
-            rows, batch_size, seed, identity, steps_per_epoch, rank, processes
-        )
         self.each = utterances
         self.speakers, surplus = divmod(batch_size, max(1, utterances))
         problems = []
@@ -67,11 +64,16 @@ class BalancedSampler(UtteranceSampler):
                 f"of {batch_size}"
             )
         refuse("balanced batches", problems, "Correct the YAML value.")
-        self.keep(self.kept)
+        super().__init__(
+            rows, batch_size, seed, identity, steps_per_epoch, rank, processes
+        )
 
     def keep(self, kept: np.ndarray) -> None:
         """Plan only some rows from now on, by the labels of now."""
-        super().keep(kept)
+        if self.each == 1:
+            super().keep(kept)
+            return
+        self.kept = kept
         inside = np.zeros(len(self.entries), bool)
         inside[kept] = True
         self.rows_of = [own[inside[own]] for own in self.members()]
@@ -82,7 +84,7 @@ class BalancedSampler(UtteranceSampler):
         )
         refuse(
             "balanced batches",
-            [problem] if self.each > 1 and len(self.left) < needed else [],
+            [problem] if len(self.left) < needed else [],
             "Lower batch_size or raise the utterances of a speaker.",
         )
 

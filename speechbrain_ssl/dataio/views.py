@@ -81,24 +81,18 @@ class UtteranceSampler(EpochSampler):
         rank: int = 0,
         processes: int = 1,
     ):
-        needed = batch_size * processes
-        problems = []
-        if batch_size < 2:
-            problems.append(f"batch_size is {batch_size}; 2 or more is needed")
-        if len(rows) < needed:
-            problems.append(
-                f"a step needs {needed} utterances, the corpus has {len(rows)}"
-            )
+        problem = f"batch_size is {batch_size}; 2 or more is needed"
         refuse(
             "batches of utterances",
-            problems,
-            "Lower batch_size or give more data.",
+            [problem] if batch_size < 2 else [],
+            "Raise batch_size.",
         )
         self.batch_size = batch_size
-        steps_per_epoch = steps_per_epoch or len(rows) // needed
+        once = max(1, len(rows) // (batch_size * processes))
+        steps_per_epoch = steps_per_epoch or once
         super().__init__(rows, identity, steps_per_epoch, seed, rank, processes)
         self.positives = None
-        self.kept = np.arange(len(rows))
+        self.keep(np.arange(len(rows)))
 
     def keep(self, kept: np.ndarray) -> None:
         """Plan only some rows from now on.
@@ -109,11 +103,14 @@ class UtteranceSampler(EpochSampler):
             Row numbers, as many as all processes need at a step.
         """
         needed = self.batch_size * self.processes
-        problem = f"{len(kept)} utterances are left, a step needs {needed}"
+        given = f"the corpus has {len(self.rows)}"
+        if len(kept) < len(self.rows):
+            given += f", of which {len(kept)} are left"
+        problem = f"a step needs {needed} utterances, {given}"
         refuse(
             "batches of utterances",
             [problem] if len(kept) < needed else [],
-            "Lower batch_size or leave fewer utterances out.",
+            "Lower batch_size, give more data or leave fewer out.",
         )
         self.kept = kept
 
